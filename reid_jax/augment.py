@@ -1,0 +1,99 @@
+"""Augmentation on the device: every function is keyed per row, so the batch's layout does not matter.
+
+Images are [B, H, W, 3], ``keys`` are [B] keys of which each function uses its own row's. A row's
+result depends on its pixels and its key alone.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["as_keys", "normalise", "random_crop", "random_erase", "random_flip", "random_shift"]
+
+
+def as_keys(keys: jax.Array) -> jax.Array:
+    """[B] typed keys from typed keys or from raw threefry data, uint32 [B, 2]."""
+    keys = jnp.asarray(keys)
+    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
+        return keys
+    return jax.random.wrap_key_data(keys, impl="threefry2x32")
+
+
+def normalise(images: jax.Array, *, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """(image - mean) / std in float32.
+
+    Args:
+        images: [B, H, W, 3] uint8 or float, RGB in [0, 255].
+        mean: [3] per channel, or [H, W, 3] a mean image.
+        std: [3] per channel.
+    Returns:
+        [B, H, W, 3] float32 (float64 if ``mean`` is).
+    """
+    mean = jnp.asarray(mean, jnp.result_type(float))
+    return (images.astype(mean.dtype) - mean) / jnp.asarray(std, mean.dtype)
+
+
+def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:
+    """Mirrors each image left to right with probability one half."""
+    mirror = jax.vmap(jax.random.bernoulli)(as_keys(keys))
+    return jnp.where(mirror[:, None, None, None], images[:, :, ::-1], images)
+
+
+def random_crop(images: jax.Array, keys: jax.Array, *, size: tuple[int, int]) -> jax.Array:
+    """A window of ``size`` (height, width) at a uniform place in each image.
+
+    Raises:
+        ValueError: if the window is larger than the images.
+    """
+    height, width = images.shape[1:3]
+    if size[0] > height or size[1] > width:
+        raise ValueError(f"a crop of {size} does not fit in images of {(height, width)}.")
+
+    def crop(image: jax.Array, key: jax.Array) -> jax.Array:
+        highest = jnp.asarray([height - size[0] + 1, width - size[1] + 1])
+        top, left = jax.random.randint(key, (2,), 0, highest)
+        return lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
+
+    return jax.vmap(crop)(images, as_keys(keys))
+
+
+def random_shift(images: jax.Array, keys: jax.Array, *, padding: int) -> jax.Array:
+    """Moves each image by up to ``padding`` pixels each way; the border is repeated outward."""
+    height, width = images.shape[1:3]
+    border = ((0, 0), (padding, padding), (padding, padding), (0, 0))
+    return random_crop(jnp.pad(images, border, mode="edge"), keys, size=(height, width))
+
+
+def random_erase(
+    images: jax.Array, keys: jax.Array, *, probability: float, fill: jax.Array
+) -> jax.Array:
+    """Replaces one random rectangle of an image by ``fill`` (Zhong et al., arXiv 1708.04896).
+
+    Args:
+        images: [B, H, W, 3].
+        keys: [B].
+        probability: of an image being erased at all.
+        fill: [3] in the units of ``images``.
+    Returns:
+        [B, H, W, 3] of the input's type. The rectangle covers 2 to 40 % of the image with an aspect
+        ratio between 0.3 and 3.3, cut at the border.
+    """
+    height, width = images.shape[1:3]
+    rows = jnp.arange(height)[:, None]
+    columns = jnp.arange(width)[None, :]
+
+    def inside(key: jax.Array) -> jax.Array:
+        chance, area, ratio, top, left = jax.random.uniform(key, (5,))
+        area = height * width * (0.02 + 0.38 * area)
+        ratio = jnp.exp(jnp.log(0.3) + (jnp.log(3.3) - jnp.log(0.3)) * ratio)
+        tall = jnp.minimum(jnp.sqrt(area * ratio), height)
+        wide = jnp.minimum(jnp.sqrt(area / ratio), width)
+        top, left = jnp.floor(top * (height - tall + 1)), jnp.floor(left * (width - wide + 1))
+        in_rows = (rows >= top) & (rows < top + tall)
+        in_columns = (columns >= left) & (columns < left + wide)
+        return in_rows & in_columns & (chance < probability)
+
+    mask = jax.vmap(inside)(as_keys(keys))
+    return jnp.where(mask[..., None], jnp.asarray(fill, images.dtype), images)

@@ -1,0 +1,105 @@
+"""The project's only definitions of a distance between embeddings.
+
+Every function takes two sets of rows and returns the matrix between them, at the highest
+matrix-product precision of the platform: a bfloat16 product, which accelerators take by default,
+reorders near neighbours.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+__all__ = ["cosine", "euclidean", "squared_euclidean"]
+
+
+def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
+    r"""Squared Euclidean distance between every row of one set and every row of another.
+
+    .. math:: d_{ij} = \lVert a_i - b_j \rVert_2^2
+
+    Computed as :math:`\lVert a \rVert^2 + \lVert b \rVert^2 - 2 a b^\top` after both sets are moved
+    by the mean of `a`, which changes no distance and no gradient but removes the offset that
+    features have in common: with it, float32 loses the digits that tell neighbours apart. The
+        offset depends on `a` only, so for a given `a` the value against a
+    row of `b` does not depend on the other rows of `b` beyond the rounding of the matrix product.
+
+    Args:
+        a: [M, D] rows, any real dtype.
+        b: [N, D] rows.
+
+    Returns:
+        [M, N], never negative, in squared units of the rows; float32, or float64 where an input is
+        float64.
+
+    Raises:
+        ValueError: if an input is not [rows, D] or D differs.
+
+    Deviation: none.
+    """
+    a, b = _row_pairs(a, b)
+    offset = lax.stop_gradient(jnp.mean(a, axis=0))
+    a = a - offset
+    b = b - offset
+    product = jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
+    squared = jnp.sum(a * a, axis=1)[:, None] + jnp.sum(b * b, axis=1)[None, :] - 2 * product
+    return jnp.maximum(squared, 0)
+
+
+def euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
+    r"""Euclidean distance between every row of one set and every row of another.
+
+    .. math:: d_{ij} = \sqrt{\max(\lVert a_i - b_j \rVert_2^2, 10^{-12})}
+
+    Args:
+        a: [M, D] rows, any real dtype.
+        b: [N, D] rows.
+
+    Returns:
+        [M, N] in units of the rows; float32, or float64 where an input is float64.
+
+    Raises:
+        ValueError: if an input is not [rows, D] or D differs.
+
+    Deviation: distances below 1e-6 are returned as 1e-6, so that the gradient at equal rows is 0
+        and not infinite.
+    """
+    return jnp.sqrt(jnp.maximum(squared_euclidean(a, b), 1e-12))
+
+
+def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+    r"""Cosine distance between every row of one set and every row of another.
+
+    .. math:: d_{ij} = 1 - \frac{a_i^\top b_j}{\lVert a_i \rVert_2 \lVert b_j \rVert_2}
+
+    Args:
+        a: [M, D] rows, any real dtype.
+        b: [N, D] rows.
+
+    Returns:
+        [M, N] in [0, 2] up to rounding; float32, or float64 where an input is float64.
+
+    Raises:
+        ValueError: if an input is not [rows, D] or D differs.
+
+    Deviation: a row of zeros has distance 1 to every row, and gradient 0.
+    """
+    a, b = _row_pairs(a, b)
+    return 1 - jnp.matmul(_unit_rows(a), _unit_rows(b).T, precision=lax.Precision.HIGHEST)
+
+
+def _unit_rows(x):
+    squared_norm = jnp.sum(x * x, axis=1, keepdims=True)
+    # The inner where keeps the gradient of the square root finite on the branch that is not taken.
+    norm = jnp.sqrt(jnp.where(squared_norm > 0, squared_norm, 1))
+    return jnp.where(squared_norm > 0, x / norm, 0)
+
+
+def _row_pairs(a, b):
+    if jnp.ndim(a) != 2 or jnp.ndim(b) != 2 or jnp.shape(a)[1] != jnp.shape(b)[1]:
+        raise ValueError(
+            f"distances need rows [M, D] and [N, D] with the same D, got {jnp.shape(a)} and "
+            f"{jnp.shape(b)}; reshape the features to two dimensions"
+        )
+    a, b = jnp.asarray(a), jnp.asarray(b)
+    dtype = jnp.result_type(a, b, jnp.float32)
+    return a.astype(dtype), b.astype(dtype)

@@ -1,0 +1,36 @@
+"""Losses of the five papers: arrays in, one value per row out; the objective reduces.
+
+Class centers are carried state (:class:`CenterState`), updated by a function that returns the next
+state. Nothing here knows of devices beyond ``axis_name``.
+"""
+
+from reid_jax.losses.batch_contrastive import batch_contrastive_loss
+from reid_jax.losses.centers import (
+    CenterState,
+    center_loss,
+    init_centers,
+    inter_center_loss,
+    intra_center_loss,
+    update_centers,
+    update_pair_centers,
+)
+from reid_jax.losses.classification import identification_loss, verification_loss
+from reid_jax.losses.inherent import compact_loss, scatter_loss
+from reid_jax.losses.metric import batch_hard_triplet_loss, contrastive_loss
+
+__all__ = [
+    "CenterState",
+    "batch_contrastive_loss",
+    "batch_hard_triplet_loss",
+    "center_loss",
+    "compact_loss",
+    "contrastive_loss",
+    "identification_loss",
+    "init_centers",
+    "inter_center_loss",
+    "intra_center_loss",
+    "scatter_loss",
+    "update_centers",
+    "update_pair_centers",
+    "verification_loss",
+]

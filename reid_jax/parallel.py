@@ -1,0 +1,282 @@
+"""Several devices and several hosts: the only module that names pmap, collectives and processes.
+
+Inside a step every function takes ``axis_name``. ``None`` means that the full batch is on this
+device, and the result is the same as on any number of devices that share it.
+
+Gradients: a loss built from :func:`total` or :func:`mean` is the global scalar on every device, and
+its gradient on one device is the number of devices times that device's share. Averaging the
+gradients over the devices with :func:`cross_mean` therefore gives the gradient of the full batch.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+__all__ = [
+    "AXIS",
+    "barrier",
+    "broadcast_from_main",
+    "cross_mean",
+    "cross_sum",
+    "gather",
+    "gather_hosts",
+    "gather_shares",
+    "global_row_index",
+    "host_rows",
+    "host_share",
+    "initialize",
+    "is_main_process",
+    "map_rows",
+    "mean",
+    "pmap_step",
+    "replicate",
+    "shard",
+    "total",
+    "usable_devices",
+]
+
+AXIS = "rows"
+"""Name of the device axis along which the rows of a batch are divided."""
+
+
+# Processes -------------------------------------------------------------------------------------
+
+
+def initialize() -> None:
+    """Joins this process to the others of the job; must run before any other JAX call.
+
+    Several processes are recognised by ``JAX_COORDINATOR_ADDRESS`` (with ``JAX_NUM_PROCESSES`` and
+    ``JAX_PROCESS_ID``), by a Cloud TPU host, or by a Slurm or Open MPI job of more than one task;
+    anything else is a single process and nothing is done.
+
+    Raises:
+        ValueError: if ``JAX_COORDINATOR_ADDRESS`` is set and one of the other two is not.
+    """
+    environ = os.environ
+    if environ.get("JAX_COORDINATOR_ADDRESS"):
+        missing = [n for n in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if not environ.get(n)]
+        if missing:
+            raise ValueError(
+                f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not: set all "
+                "three, or none for a single process."
+            )
+        jax.distributed.initialize(
+            environ["JAX_COORDINATOR_ADDRESS"],
+            int(environ["JAX_NUM_PROCESSES"]),
+            int(environ["JAX_PROCESS_ID"]),
+        )
+    elif _on_cloud_tpu() or _several_tasks():
+        jax.distributed.initialize()
+
+
+def _on_cloud_tpu() -> bool:
+    platforms = os.environ.get("JAX_PLATFORMS", "tpu")
+    has_chips = bool(glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*"))
+    return "tpu" in platforms and has_chips and importlib.util.find_spec("libtpu") is not None
+
+
+def _several_tasks() -> bool:
+    names = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    return any(int(os.environ.get(name, "1")) > 1 for name in names)
+
+
+def is_main_process() -> bool:
+    """True on the one process that writes results and prints."""
+    return jax.process_index() == 0
+
+
+def barrier(name: str) -> None:
+    """Waits until every process has reached the barrier of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def broadcast_from_main(tree: Any) -> Any:
+    """The main process's value of a tree of numbers and arrays, on every process."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
+def gather_hosts(array: np.ndarray) -> np.ndarray:
+    """[H*N, ...] arrays of equal shape [N, ...] from each of H processes, in process order."""
+    if jax.process_count() == 1:
+        return array
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+# Inside a step ---------------------------------------------------------------------------------
+
+
+def cross_sum(tree: Any, *, axis_name: str | None) -> Any:
+    """Sum of each leaf over the devices."""
+    return tree if axis_name is None else lax.psum(tree, axis_name)
+
+
+def cross_mean(tree: Any, *, axis_name: str | None) -> Any:
+    """Mean of each leaf over the devices."""
+    return tree if axis_name is None else lax.pmean(tree, axis_name)
+
+
+def gather(rows: jax.Array, *, axis_name: str | None) -> jax.Array:
+    """[B, ...] rows of the global batch from this device's [B/devices, ...]; differentiable."""
+    return rows if axis_name is None else lax.all_gather(rows, axis_name, tiled=True)
+
+
+def global_row_index(num_rows: int, *, axis_name: str | None) -> jax.Array:
+    """[num_rows] int32: where this device's rows stand in what :func:`gather` returns."""
+    first = 0 if axis_name is None else lax.axis_index(axis_name) * num_rows
+    return first + jnp.arange(num_rows, dtype=jnp.int32)
+
+
+def total(rows: jax.Array, *, axis_name: str | None) -> jax.Array:
+    """Sum of the values of all rows of the global batch."""
+    return cross_sum(jnp.sum(rows), axis_name=axis_name)
+
+
+def mean(
+    rows: jax.Array,
+    where: jax.Array | None = None,
+    *,
+    axis_name: str | None,
+    empty: float = 0.0,
+) -> jax.Array:
+    """Mean over the rows of the global batch: the sum of all values over the count of all values.
+
+    Args:
+        rows: values of this device's rows.
+        where: bool of the same shape, the rows that count; they may be spread unevenly.
+        axis_name: device axis, or None.
+        empty: the result if no row of any device counts.
+    """
+    if where is None:
+        return cross_mean(jnp.mean(rows), axis_name=axis_name)
+    numerator = total(jnp.where(where, rows, 0), axis_name=axis_name)
+    count = total(where.astype(rows.dtype), axis_name=axis_name)
+    return jnp.where(count > 0, numerator / jnp.maximum(count, 1), empty)
+
+
+# Around a step ---------------------------------------------------------------------------------
+
+
+def usable_devices(batch_size: int) -> Sequence[jax.Device]:
+    """This process's devices that a global batch is divided over.
+
+    One process uses the largest number of its devices that divides the batch. Several processes
+    always use all devices.
+
+    Raises:
+        ValueError: if there are several processes and the devices do not divide the batch.
+    """
+    local = jax.local_devices()
+    if jax.process_count() == 1:
+        count = max(n for n in range(1, len(local) + 1) if batch_size % n == 0)
+        return local[:count]
+    devices = jax.device_count()
+    if batch_size % devices:
+        below = batch_size // devices * devices
+        works = [size for size in (below, below + devices) if size]
+        raise ValueError(
+            f"a batch of {batch_size} rows cannot be shared by {devices} devices on "
+            f"{jax.process_count()} hosts: use a multiple of {devices}, such as "
+            f"{' or '.join(map(str, works))}."
+        )
+    return local
+
+
+def host_rows(batch_size: int) -> slice:
+    """The rows of the global batch that this process loads."""
+    per_host = batch_size // jax.process_count()
+    first = jax.process_index() * per_host
+    return slice(first, first + per_host)
+
+
+def shard(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, Any]:
+    """Rows [B, ...] of this process, laid out [devices, B/devices, ...] and already on them."""
+    mesh = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec(AXIS))
+    return {
+        name: jax.device_put(value.reshape(len(devices), -1, *value.shape[1:]), mesh)
+        for name, value in batch.items()
+    }
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """A copy of each leaf on every device, ready to be donated to :func:`pmap_step`.
+
+    The copy is always a new buffer: a donated input must not be the caller's own array.
+    """
+    everywhere = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec())
+    return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), everywhere), tree)
+
+
+def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callable[..., Any]:
+    """``step(state, batch, *constants) -> (state, metrics)`` over all devices, the state donated.
+
+    ``step`` must have been made with ``axis_name=AXIS``. The state and the constants have no device
+    axis (see :func:`replicate`), the batch has one (see :func:`shard`).
+    """
+
+    def call(state: Any, batch: Any, *constants: Any) -> Any:
+        return pmapped(state, batch, constants)
+
+    pmapped = jax.pmap(
+        lambda state, batch, constants: step(state, batch, *constants),
+        axis_name=AXIS,
+        in_axes=(None, 0, None),
+        out_axes=None,
+        donate_argnums=0,
+        devices=None if jax.process_count() > 1 else devices,
+    )
+    return call
+
+
+def map_rows(function: Callable[..., Any], constants: Any, *, num_rows: int) -> Callable[..., Any]:
+    """``function(constants, rows [N, ...]) -> [N, ...]`` on blocks of rows, over local devices.
+
+    Args:
+        function: treats rows independently.
+        constants: a tree of arrays, copied to the devices once.
+        num_rows: the most rows of one call, rounded up to what the devices divide. Every call runs
+            with that many, padded by repetition, so there is one compilation.
+    Returns:
+        ``call(rows [n, ...]) -> [n, ...]`` for n up to ``num_rows``: the padding is cut off again,
+        so no row is lost and none is added.
+    """
+    devices = jax.local_devices()
+    num_rows += -num_rows % len(devices)
+    constants = replicate(constants, devices)
+    pmapped = jax.pmap(function, in_axes=(None, 0), devices=devices)
+
+    def call(rows: np.ndarray) -> Any:
+        padded = np.concatenate([rows, np.repeat(rows[-1:], num_rows - len(rows), axis=0)])
+        out = pmapped(constants, padded.reshape(len(devices), -1, *rows.shape[1:]))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(rows)], out)
+
+    return call
+
+
+def host_share(num_items: int) -> slice:
+    """This process's contiguous share of items; :func:`gather_shares` puts the shares together."""
+    per_host = -(-num_items // jax.process_count())
+    first = min(jax.process_index() * per_host, num_items)
+    return slice(first, min(first + per_host, num_items))
+
+
+def gather_shares(share: np.ndarray, num_items: int) -> np.ndarray:
+    """[num_items, ...] on every process from each one's :func:`host_share` of the rows."""
+    if jax.process_count() == 1:
+        return share
+    per_host = -(-num_items // jax.process_count())
+    padding = [(0, per_host - len(share))] + [(0, 0)] * (share.ndim - 1)
+    return gather_hosts(np.pad(share, padding))[:num_items]
