@@ -1,0 +1,195 @@
+"""ResNet-18 and ResNet-50 (He et al. 2016), in the layouts of torchvision and of Caffe.
+
+The layers are named after the papers' figures: ``conv1``, the blocks ``res2a`` .. ``res5c``, pool5.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from reid_jax.models.layers import NO_PADDING, BatchNorm, Conv, dropout, max_pool, relu
+
+__all__ = ["ResNet", "resnet18", "resnet50"]
+
+SMALLEST_IMAGE = (32, 32)  # the network's total stride: below it res5 would look at padding
+STRIDES = ("torchvision", "caffe")
+
+
+class ResNet(nn.Module):
+    """Residual network with named taps and, if asked for, an identification head.
+
+    ``apply(variables, image, train=...)`` takes images [B, H, W, 3], float, mean subtracted, at
+    least 32 x 32, and returns a dictionary: ``conv1`` (after its batch norm and ReLU), ``res2`` to
+    ``res5`` [B, h, w, C], ``pool5`` [B, D] (average over all positions, before dropout),
+    ``embedding`` (the same array as ``pool5``) and, with a head, ``logits`` [B, K]. In training
+    give ``mutable=["batch_stats"]`` and, if ``dropout`` > 0, one ``keys`` entry a row.
+    Pooled features and logits are float32 (or wider) whatever ``dtype`` is.
+
+    Attributes:
+        blocks: residual blocks in each of the four stages.
+        bottleneck: three-layer blocks (ResNet-50) or two-layer blocks (ResNet-18).
+        num_identities: size of the identification head; None leaves it out.
+        dropout: share of pool5 that is dropped on the way to the identification head.
+        stride: where a stage halves the image. 'torchvision': in the 3x3 convolution of its first
+            bottleneck, and the first pooling pads one pixel on each side. 'caffe': in the first 1x1
+            convolution, and the first pooling has no padding and rounds its size up. Parameters are
+            the same; weights made for one layout are wrong in the other.
+        width: channels of conv1 (64 in the paper); all other layers scale with it.
+        head_init_std: standard deviation of the head's initial weights; small, so that all
+            identities start equally likely whatever the scale of pool5.
+        axis_name: device axis over which the batch is divided; None if the full batch is here.
+        num_streams: equal parts of the batch with batch statistics of their own.
+        dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
+            image's and the parameters' dtypes.
+    """
+
+    blocks: tuple[int, int, int, int]
+    bottleneck: bool
+    num_identities: int | None = None
+    dropout: float = 0.0
+    stride: str = "torchvision"
+    width: int = 64
+    head_init_std: float = 0.001
+    axis_name: str | None = None
+    num_streams: int = 1
+    dtype: Any = None
+
+    def __post_init__(self) -> None:
+        if self.stride not in STRIDES:
+            raise ValueError(f"stride={self.stride!r} is not known; known: {', '.join(STRIDES)}.")
+        super().__post_init__()
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, *, train: bool = False, keys: jax.Array | None = None
+    ) -> dict[str, jax.Array]:
+        _check_image(image)
+        if train and self.dropout and self.num_identities and keys is None:
+            raise ValueError("dropout in training needs keys [B], one per row; got keys=None.")
+
+        taps = {}
+        x = Conv(self.width, (7, 7), (2, 2), ((3, 3), (3, 3)), dtype=self.dtype, name="conv1")(
+            image
+        )
+        x = self._batch_norm("bn1")(x, train=train)
+        taps["conv1"] = x = relu(x)
+        x = max_pool(x, padding=self._pool_padding(x))
+        for stage, num_blocks in enumerate(self.blocks):
+            for block in range(num_blocks):
+                x = ResidualBlock(
+                    features=self.width * 2**stage,
+                    bottleneck=self.bottleneck,
+                    downsample=2 if stage > 0 and block == 0 else 1,
+                    stride_in_first=self.stride == "caffe",
+                    axis_name=self.axis_name,
+                    num_streams=self.num_streams,
+                    dtype=self.dtype,
+                    name=f"res{stage + 2}{'abcdefghijklmnopqrstuvwxyz'[block]}",
+                )(x, train=train)
+            taps[f"res{stage + 2}"] = x
+        wide = jnp.promote_types(x.dtype, jnp.float32)
+        taps["pool5"] = taps["embedding"] = pooled = x.astype(wide).mean((1, 2))
+        if self.num_identities:
+            if train and self.dropout:
+                pooled = dropout(pooled, self.dropout, keys)
+            taps["logits"] = nn.Dense(
+                self.num_identities,
+                kernel_init=nn.initializers.normal(self.head_init_std),
+                name="identification",
+            )(pooled)
+        return taps
+
+    def _batch_norm(self, name: str) -> BatchNorm:
+        return BatchNorm(
+            axis_name=self.axis_name, num_streams=self.num_streams, dtype=self.dtype, name=name
+        )
+
+    def _pool_padding(self, x: jax.Array) -> tuple[tuple[int, int], tuple[int, int]]:
+        if self.stride == "torchvision":
+            return ((1, 1), (1, 1))
+        # Caffe rounds the number of windows up: an even size gets one more pixel at the end.
+        rows, columns = ((0, 1 - size % 2) for size in x.shape[1:3])
+        return (rows, columns)
+
+
+class ResidualBlock(nn.Module):
+    """relu(branch(x) + shortcut(x)); see :class:`ResNet` for the attributes of the same name."""
+
+    features: int
+    bottleneck: bool
+    downsample: int
+    stride_in_first: bool
+    axis_name: str | None
+    num_streams: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        stride = (self.downsample, self.downsample)
+        one = (1, 1)
+        # (features, kernel size, stride) of the branch's convolutions.
+        if self.bottleneck:
+            first, second = (stride, one) if self.stride_in_first else (one, stride)
+            layers = [(1, 1, first), (1, 3, second), (4, 1, one)]
+        else:
+            layers = [(1, 3, stride), (1, 3, one)]
+
+        y = x
+        for i, (multiple, size, strides) in enumerate(layers, start=1):
+            y = self._conv(multiple * self.features, size, strides, f"conv{i}")(y)
+            y = self._batch_norm(f"bn{i}")(y, train=train)
+            if i < len(layers):
+                y = relu(y)
+        if x.shape != y.shape:
+            x = self._conv(y.shape[-1], 1, stride, "shortcut_conv")(x)
+            x = self._batch_norm("shortcut_bn")(x, train=train)
+        return relu(x + y)
+
+    def _conv(self, features: int, size: int, strides: tuple[int, int], name: str) -> Conv:
+        padding = ((1, 1), (1, 1)) if size == 3 else NO_PADDING
+        return Conv(features, (size, size), strides, padding, dtype=self.dtype, name=name)
+
+    def _batch_norm(self, name: str) -> BatchNorm:
+        return BatchNorm(
+            axis_name=self.axis_name, num_streams=self.num_streams, dtype=self.dtype, name=name
+        )
+
+
+def _check_image(image: jax.Array) -> None:
+    if image.ndim != 4 or image.shape[-1] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
+        raise ValueError(
+            f"image must be [B, H, W, 3] float, mean subtracted; got {image.shape} {image.dtype}."
+        )
+    if image.shape[1] < SMALLEST_IMAGE[0] or image.shape[2] < SMALLEST_IMAGE[1]:
+        raise ValueError(
+            f"images of {image.shape[1]} x {image.shape[2]} (height x width) are too small for a "
+            f"ResNet: the smallest size that works is {SMALLEST_IMAGE[0]} x {SMALLEST_IMAGE[1]}."
+        )
+
+
+def resnet18(**options: Any) -> ResNet:
+    """ResNet-18: 512-dimensional embedding, 11,689,512 parameters with 1000 identities.
+
+    Args:
+        **options: attributes of :class:`ResNet`.
+
+    Returns:
+        the network.
+    """
+    return ResNet(blocks=(2, 2, 2, 2), bottleneck=False, **options)
+
+
+def resnet50(**options: Any) -> ResNet:
+    """ResNet-50: 2048-dimensional embedding, 25,557,032 parameters with 1000 identities.
+
+    Args:
+        **options: attributes of :class:`ResNet`.
+
+    Returns:
+        the network.
+    """
+    return ResNet(blocks=(3, 4, 6, 3), bottleneck=True, **options)

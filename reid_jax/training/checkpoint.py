@@ -1,0 +1,144 @@
+"""Orbax checkpoints of the training state: the last ones, and the best on validation."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+__all__ = ["Checkpoints"]
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """``checkpoints/last`` (the two newest) and ``checkpoints/best`` (one) of a work directory.
+
+    Leaves are saved as host arrays, so a checkpoint does not depend on the kind or the number of
+    devices. With several processes every process calls every method.
+    """
+
+    def __init__(self, workdir: epath.PathLike) -> None:
+        root = epath.Path(workdir) / "checkpoints"
+        self._root = root
+        self._managers = {
+            "last": _manager(root / "last", max_to_keep=2),
+            "best": _manager(root / "best", max_to_keep=1),
+        }
+
+    def latest_step(self) -> int | None:
+        """The step of the newest checkpoint, or None."""
+        return self._managers["last"].latest_step()
+
+    def save(
+        self, state: Any, step: int, *, kind: str = "last", score: float | None = None
+    ) -> None:
+        """Starts saving a state; the copy is taken now, the files are written meanwhile.
+
+        Args:
+            state: tree of arrays.
+            step: number of steps taken.
+            kind: ``"last"`` or ``"best"``.
+            score: what made it the best, in [0, 1].
+        """
+        metadata = {"score": score}
+        self._managers[kind].save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(jax.device_get(state)),
+                metadata=ocp.args.JsonSave(metadata),
+            ),
+        )
+
+    def restore_last(self, template: Any) -> tuple[Any, int] | None:
+        """The newest readable state and its step, or None if nothing was saved.
+
+        A checkpoint that cannot be read is reported, set aside and the one before it taken.
+
+        Args:
+            template: a state of the same shapes.
+        Raises:
+            ValueError: if checkpoints are there and none can be read.
+        """
+        manager = self._managers["last"]
+        steps = sorted(manager.all_steps(), reverse=True)
+        problems = []
+        for step in steps:
+            try:
+                state = self._restore("last", step, template)
+            except Exception as error:  # Orbax raises many kinds for a damaged file.
+                problems.append(f"step {step}: {_first_line(error)}")
+                logger.warning(
+                    "The checkpoint of step %d cannot be read (%s); trying the one before it.",
+                    step,
+                    _first_line(error),
+                )
+                continue
+            if problems and jax.process_index() == 0:
+                for bad in steps[: steps.index(step)]:
+                    bad_path = self._root / "last" / str(bad)
+                    bad_path.rename(self._root / f"unreadable_{bad}")
+                manager.reload()
+            return state, step
+        if problems:
+            raise ValueError(
+                f"no checkpoint in {self._root / 'last'} can be read:\n  "
+                + "\n  ".join(problems)
+                + "\nIf the model or optimizer was changed, use another --workdir; if the files "
+                "are damaged, delete that directory to train from the start."
+            )
+        return None
+
+    def restore_best(self, template: Any) -> tuple[Any, int] | None:
+        """The state with the best validation score and its step, or None if there is none."""
+        step = self._managers["best"].latest_step()
+        return None if step is None else (self._restore("best", step, template), step)
+
+    def best_score(self) -> float | None:
+        """The score that :meth:`restore_best` would restore, or None."""
+        manager = self._managers["best"]
+        step = manager.latest_step()
+        if step is None:
+            return None
+        args = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return manager.restore(step, args=args)["metadata"]["score"]
+
+    def wait(self) -> None:
+        """Returns when everything is on disk; an error while writing is raised here."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the background threads."""
+        for manager in self._managers.values():
+            manager.close()
+
+    def _restore(self, kind: str, step: int, template: Any) -> Any:
+        # Orbax restores a NumPy leaf for a NumPy template, whatever device had saved it.
+        numpy_template = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(numpy_template))
+        state = self._managers[kind].restore(step, args=args)["state"]
+        return jax.tree.map(_same_shape, state, numpy_template)
+
+
+def _manager(path: epath.Path, *, max_to_keep: int) -> ocp.CheckpointManager:
+    options = ocp.CheckpointManagerOptions(max_to_keep=max_to_keep, create=True)
+    return ocp.CheckpointManager(path, options=options)
+
+
+def _same_shape(restored: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    if restored.shape != expected.shape or restored.dtype != expected.dtype:
+        raise ValueError(
+            f"a saved array is {restored.dtype}{list(restored.shape)}, the model's is "
+            f"{expected.dtype}{list(expected.shape)}"
+        )
+    return restored
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

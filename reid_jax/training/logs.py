@@ -1,0 +1,69 @@
+"""Training metrics as ``metrics.jsonl`` and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from etils import epath
+from tensorboardX import SummaryWriter
+
+__all__ = ["MetricsLog", "read_metrics"]
+
+
+def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``; a last line that was cut off while written is left out."""
+    path = epath.Path(workdir) / "metrics.jsonl"
+    records = []
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise ValueError(f"{path}, line {number} is not JSON: {line[:80]!r}") from None
+    return records
+
+
+class MetricsLog:
+    """Appends records to a work directory; on a resumed run those from the first step on are cut.
+
+    The file is written anew at each :meth:`flush`, since objects in a bucket cannot be appended to;
+    the loop does so with each checkpoint, so what a killed run loses it also does again.
+    """
+
+    def __init__(self, workdir: epath.PathLike, *, first_step: int) -> None:
+        self._path = epath.Path(workdir) / "metrics.jsonl"
+        kept = [record for record in read_metrics(workdir) if record["step"] < first_step]
+        self._lines = [_json_line(record) for record in kept]
+        self._unwritten = True
+        self._events = SummaryWriter(str(epath.Path(workdir) / "tensorboard"), flush_secs=30)
+
+    def write(self, record: dict[str, Any], *, to_tensorboard: bool = True) -> None:
+        """Adds one record, which has a ``step``; a value that is not finite is written as null."""
+        self._lines.append(_json_line(record))
+        self._unwritten = True
+        if to_tensorboard:
+            for name, value in record.items():
+                if name != "step" and math.isfinite(value):
+                    self._events.add_scalar(name, value, record["step"])
+
+    def flush(self) -> None:
+        """Brings the file up to date."""
+        if self._unwritten:
+            self._path.write_text("".join(self._lines))
+            self._unwritten = False
+
+    def close(self) -> None:
+        """Writes what is left."""
+        self.flush()
+        self._events.close()
+
+
+def _json_line(record: dict[str, Any]) -> str:
+    clean = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(clean) + "\n"

@@ -1,0 +1,226 @@
+"""The one training loop: resume, step, log, validate, save, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from reid_jax import parallel
+from reid_jax.training.checkpoint import Checkpoints
+from reid_jax.training.logs import MetricsLog
+from reid_jax.training.state import TrainState
+
+__all__ = ["NonFiniteLossError", "Schedule", "StoppedError", "fit"]
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became NaN or infinite; the message names the step, the terms and the checkpoint."""
+
+
+class StoppedError(RuntimeError):
+    """The run was asked to stop and has saved its state."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When the loop does what, in steps.
+
+    Attributes:
+        num_steps: length of the training.
+        log_every: how often metrics are read from the device and written.
+        checkpoint_every: how often the state is saved; it always is at the end.
+        validate_every: how often ``validate`` is called, 0 for never.
+    """
+
+    num_steps: int
+    log_every: int
+    checkpoint_every: int
+    validate_every: int = 0
+
+
+def fit(
+    state: TrainState,
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
+    batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
+    *,
+    constants: tuple[Any, ...] = (),
+    devices: Sequence[jax.Device],
+    batch_size: int,
+    schedule: Schedule,
+    checkpoints: Checkpoints,
+    workdir: Any,
+    learning_rate: Callable[[int], Any],
+    validate: Callable[[TrainState], dict[str, float]] | None = None,
+    refresh: Callable[[TrainState], Any] | None = None,
+) -> TrainState:
+    """Trains from the newest checkpoint, or from ``state`` if there is none, to the last step.
+
+    Args:
+        state: the initial state, of host or device arrays.
+        step: from :func:`reid_jax.parallel.pmap_step`.
+        batches: ``batches(first_step)`` gives this process's rows of each batch from there on.
+        constants: further arguments of ``step``, already replicated.
+        devices: this process's devices that share a batch.
+        batch_size: rows of the global batch.
+        schedule: lengths and intervals.
+        checkpoints: where states go.
+        workdir: where metrics go.
+        learning_rate: of each step, for the log.
+        validate: gives scores in [0, 1] of a state; the highest of its first entry is kept as best.
+        refresh: gives the loss state before each step from the state, for methods that need more
+            than the batch.
+    Returns:
+        The state after the last step, on the host.
+    Raises:
+        NonFiniteLossError: at the first log interval that holds a loss that is not finite.
+        StoppedError: after an interrupt or a termination signal, with the state saved.
+    """
+    restored = checkpoints.restore_last(state)
+    first_step = 0
+    if restored is not None:
+        state, first_step = restored
+        _say(f"Resuming after step {first_step} of {schedule.num_steps}.")
+    if first_step >= schedule.num_steps:
+        return jax.device_get(state)
+
+    main = parallel.is_main_process()
+    log = MetricsLog(workdir, first_step=first_step) if main else None
+    best_score = checkpoints.best_score() if validate is not None else None
+    state = parallel.replicate(state, devices)
+    pending: list[dict[str, jax.Array]] = []
+    saved_step = first_step if restored is not None else None
+    with contextlib.ExitStack() as stack:
+        if log is not None:
+            stack.callback(log.close)
+        stop_requested = stack.enter_context(_stop_signals())
+        bar = stack.enter_context(
+            tqdm(
+                total=schedule.num_steps * batch_size,
+                initial=first_step * batch_size,
+                desc="training",
+                unit="img",
+                disable=not main,
+                mininterval=1,
+            )
+        )
+        clock = time.perf_counter()
+        iterator = batches(first_step)
+        for number in range(first_step, schedule.num_steps):
+            if refresh is not None:
+                state = state.replace(loss_state=refresh(state))
+            batch = parallel.shard(next(iterator), devices)
+            state, metrics = step(state, batch, *constants)
+            pending.append(metrics)
+            bar.update(batch_size)
+            done = number + 1
+            last = done == schedule.num_steps
+            stopping = bool(stop_requested)
+            save = last or stopping or done % schedule.checkpoint_every == 0
+            check = schedule.validate_every and done % schedule.validate_every == 0
+            if save or check or done % schedule.log_every == 0:
+                records = _records(pending, done - len(pending), learning_rate)
+                elapsed, clock = time.perf_counter() - clock, time.perf_counter()
+                records[-1]["images_per_second"] = len(pending) * batch_size / elapsed
+                bar.set_postfix(loss=f"{records[-1]['loss']:.3f}", refresh=False)
+                if log is not None:
+                    for record in records:
+                        log.write(record, to_tensorboard=record is records[-1])
+                _require_finite(records, saved_step, checkpoints)
+                pending = []
+            if validate is not None and (check or (last and schedule.validate_every)):
+                scores = validate(state)
+                score = next(iter(scores.values()))
+                if log is not None:
+                    log.write({"step": number, **{f"val_{k}": v for k, v in scores.items()}})
+                if best_score is None or score > best_score:
+                    best_score = score
+                    checkpoints.save(state, done, kind="best", score=score)
+                clock = time.perf_counter()
+            if save:
+                checkpoints.save(state, done)
+                saved_step = done
+                if log is not None:
+                    log.flush()
+            if stopping and not last:
+                checkpoints.wait()
+                raise StoppedError(
+                    f"Stopped after step {done} of {schedule.num_steps} and saved: the same "
+                    "command goes on from there."
+                )
+        checkpoints.wait()
+    return jax.device_get(state)
+
+
+def _records(
+    pending: list[dict[str, jax.Array]], first: int, learning_rate: Callable[[int], Any]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "step": first + offset,
+            **{name: float(value) for name, value in metrics.items()},
+            "learning_rate": float(learning_rate(first + offset)),
+        }
+        for offset, metrics in enumerate(jax.device_get(pending))
+    ]
+
+
+def _require_finite(
+    records: list[dict[str, Any]], saved_step: int | None, checkpoints: Checkpoints
+) -> None:
+    bad = next((record for record in records if not math.isfinite(record["loss"])), None)
+    if bad is None:
+        return
+    checkpoints.wait()
+    terms = ", ".join(f"{name} {bad[name]:g}" for name in bad if name.endswith("loss"))
+    kept = (
+        "no checkpoint was saved before"
+        if saved_step is None
+        else f"the last good checkpoint is that of step {saved_step}"
+    )
+    raise NonFiniteLossError(
+        f"The loss is not finite at step {bad['step']} (learning rate {bad['learning_rate']:g}): "
+        f"{terms}; {kept}. Lower the learning rate or the loss weights and use another --workdir."
+    )
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that is no longer empty once the process was asked to stop.
+
+    Several processes would stop at different steps and wait for each other, so there a signal has
+    its usual effect and the last checkpoint is where the run goes on.
+    """
+    received: list[int] = []
+    if jax.process_count() > 1:
+        yield received
+        return
+
+    def on_signal(number: int, frame: Any) -> None:
+        del frame
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # Not the main thread: signals are not ours there.
+            previous[number] = signal.signal(number, on_signal)
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _say(message: str) -> None:
+    if parallel.is_main_process():
+        tqdm.write(message)

@@ -1,0 +1,59 @@
+"""Everything that a training step changes, in one tree of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+__all__ = ["TrainState", "create_state"]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What one step takes and gives back; arrays only, so it can be donated and saved whole.
+
+    Attributes:
+        step: int32 scalar, the number of steps taken.
+        params: parameters of the model.
+        batch_stats: running statistics of batch norm, or an empty dict.
+        opt_state: state of the optimizer.
+        loss_state: centers, mean codes, or whatever the objective carries; ``None`` for nothing.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    loss_state: Any
+
+
+def create_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    *images: jax.Array,
+    key: jax.Array,
+    loss_state: Any = None,
+) -> TrainState:
+    """A fresh state for a model.
+
+    Args:
+        model: takes ``images`` and ``train``.
+        optimizer: its state is made for the model's parameters.
+        *images: one example input (two for a siamese model), [1, H, W, 3] float.
+        key: for the initial parameters.
+        loss_state: the objective's initial state.
+    """
+    variables = jax.jit(model.init, static_argnames="train")(key, *images, train=False)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        loss_state=loss_state,
+    )

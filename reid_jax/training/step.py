@@ -1,0 +1,120 @@
+"""The training step, written once for every method, model and number of devices."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from reid_jax import parallel
+from reid_jax.augment import as_keys
+from reid_jax.training.state import TrainState
+
+__all__ = ["make_train_step", "with_resident_images"]
+
+Batch = dict[str, jax.Array]
+Objective = Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
+Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def make_train_step(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    *,
+    axis_name: str | None = None,
+    preprocess: Preprocess | None = None,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds ``train_step(state, batch) -> (state, metrics)``.
+
+    The step is a pure function for ``jit`` (``axis_name=None``, the whole batch on one device) or
+    for ``pmap`` (:func:`reid_jax.parallel.pmap_step`); both give the same parameters.
+
+    Args:
+        model: called with ``image`` of the batch, or with ``image_a`` and ``image_b`` if the batch
+            has those; a model with a field ``axis_name`` is cloned with the step's.
+        optimizer: gets gradients of the global loss.
+        objective: ``objective(outputs, batch, loss_state, *, axis_name) -> (loss, (loss_state,
+            metrics))``, with the loss already reduced over all devices.
+        axis_name: device axis of the step, or None.
+        preprocess: ``preprocess(images, keys [B]) -> images``, augmentation and normalisation.
+    Returns:
+        The step. Its metrics are the objective's and ``loss``, all over the global batch. A row's
+        augmentation and dropout depend on ``batch["key"]`` alone, two streams of it.
+    """
+    if "axis_name" in getattr(model, "__dataclass_fields__", {}):
+        model = model.clone(axis_name=axis_name)
+    accepted = inspect.signature(type(model).__call__).parameters
+
+    def model_inputs(batch: Batch, suffix: str) -> tuple[jax.Array, dict[str, jax.Array]]:
+        image, key = batch["image" + suffix], batch.get("key" + suffix)
+        if key is None:
+            if preprocess is not None:
+                raise ValueError(f"the batch has no 'key{suffix}', which preprocessing needs.")
+            return image, {}
+        augment_keys, dropout_keys = jax.vmap(jax.random.split, out_axes=1)(as_keys(key))
+        if preprocess is not None:
+            image = preprocess(image, augment_keys)
+        name = "keys" + suffix
+        return image, {name: dropout_keys} if name in accepted else {}
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        suffixes = ("_a", "_b") if "image_a" in batch else ("",)
+        images, keys = zip(*(model_inputs(batch, suffix) for suffix in suffixes), strict=True)
+        images = [x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float) for x in images]
+        keys = {name: value for stream in keys for name, value in stream.items()}
+
+        def global_loss(params: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": params}
+            if state.batch_stats:
+                variables["batch_stats"] = state.batch_stats
+            outputs, changed = model.apply(
+                variables, *images, train=True, mutable=["batch_stats"], **keys
+            )
+            loss, (loss_state, metrics) = objective(
+                outputs, batch, state.loss_state, axis_name=axis_name
+            )
+            return loss, (changed.get("batch_stats", state.batch_stats), loss_state, metrics)
+
+        (loss, (batch_stats, loss_state, metrics)), gradients = jax.value_and_grad(
+            global_loss, has_aux=True
+        )(state.params)
+        gradients = parallel.cross_mean(gradients, axis_name=axis_name)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        next_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            loss_state=loss_state,
+        )
+        return next_state, {"loss": loss, **metrics}
+
+    return train_step
+
+
+def with_resident_images(
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, dict[str, jax.Array]]]:
+    """The same step for batches without images: it takes them from all images, on the device.
+
+    Args:
+        train_step: from :func:`make_train_step`.
+    Returns:
+        ``step(state, batch, images)`` with ``images`` uint8 [N, H, W, 3], which ``batch["row"]``
+        (``row_a`` and ``row_b`` of pairs) indexes. Pass them as an argument: a large array that a
+        jitted function closes over becomes a constant of the program.
+    """
+
+    def step(
+        state: TrainState, batch: Batch, images: jax.Array
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        rows = {name.replace("row", "image"): batch[name] for name in batch if name[:3] == "row"}
+        return train_step(state, batch | {name: images[row] for name, row in rows.items()})
+
+    return step
