@@ -1,0 +1,36 @@
+# Everything on a fresh machine: `make run` and `make test` set themselves up in .venv.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: run test test-slow lint format clean
+.DELETE_ON_ERROR:
+
+run: $(INSTALLED)  ## train and evaluate on a rendered stand-in, and write a report
+	$(BIN)/python experiments/run.py --exp=batch_contrastive_market
+
+test: lint  ## everything but the slow tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+test-slow: $(INSTALLED)  ## the slow tests alone
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("reid_jax needs Python 3.11 or newer, this is %d.%d: give another with make PYTHON=python3.12" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
