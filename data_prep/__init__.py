@@ -1,0 +1,1 @@
+"""Preparation of raw data sets, and the stand-in that takes their place."""

@@ -1,0 +1,157 @@
+"""Examines a raw data set: finds all that is wrong with it, and says what to do about it."""
+
+import concurrent.futures
+import sys
+import zipfile
+import zlib
+
+import cv2
+import tqdm
+
+from data_prep.listing import Problem, Record
+from data_prep.raw import RawTree
+from reid_jax.data import decode
+
+__all__ = ["FIXES", "image_problems", "report", "size_problems", "split_problems"]
+
+SKIP = "or leave such images out with --skip_bad_images"
+
+# kind: (heading, fix)
+FIXES = {
+    "empty": ("empty image file", f"copy these files again, {SKIP}"),
+    "unreadable": ("unreadable image", f"copy these files again, {SKIP}"),
+    "name": (
+        "name that does not parse",
+        "names begin with identity, _c and camera, as in 0002_c1s1_000451_03.jpg; rename these "
+        f"files, {SKIP}; other names need identity sub-folders or a CSV file (data set folder)",
+    ),
+    "camera": ("camera that this data set does not have", f"correct these names, {SKIP}"),
+    "distractor": (
+        "distractor with an identity",
+        f"names of distractors begin with 0000_c and the camera; rename these files, {SKIP}",
+    ),
+    "depth": (
+        "image that is not directly in an identity sub-folder",
+        f"move these files into the folder of their identity, {SKIP}; for images sorted by split "
+        "and identity write a CSV file instead",
+    ),
+    "row": ("row of the CSV file that cannot be used", "correct or delete these rows"),
+    "missing": (
+        "file of the CSV that is not there",
+        "paths are relative to the CSV file; correct or delete these rows, or add the files",
+    ),
+    "unlabelled": (
+        "image without an identity where one is needed",
+        f"identities -1 and 0 belong in the gallery only; move these files there, {SKIP}",
+    ),
+    "match": (
+        "query with no match from another camera in the gallery",
+        f"add gallery images of these identities from another camera, {SKIP}",
+    ),
+    "overlap": (
+        "identity that is in train and in query or gallery",
+        "results on such identities mean nothing; renumber them, or take them out of one side",
+    ),
+    "count": (
+        "wrong count",
+        "complete the copy (gt_bbox, for multi_query, may be missing altogether); a part or a "
+        "variant of a data set is an own data set, prepared with\n"
+        "      python data_prep/prepare.py folder --raw_dir DIR --data_dir DIR",
+    ),
+    "split": ("split that cannot be made", "give other numbers"),
+    "size": ("too little data", "add images"),
+}
+
+
+def _image_problem(tree: RawTree, file: str) -> Problem | None:
+    if tree.sizes[file] == 0:
+        return Problem("empty", file, file)
+    try:
+        content = tree.read(file)
+        decode(content, None)
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        return Problem("unreadable", f"{file} ({error})", file)
+    # OpenCV 4 decodes a JPEG that was cut short, and fills the rest with grey.
+    if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+        return Problem("unreadable", f"{file} (cut short)", file)
+    return None
+
+
+def image_problems(tree: RawTree, files: list[str], *, progress: bool = True) -> list[Problem]:
+    """Decodes each image once, on all cores.
+
+    Args:
+        tree: the raw files.
+        files: the images to examine.
+        progress: show a progress bar.
+
+    Returns:
+        A problem for each image that is empty or unreadable, in the order of the files.
+    """
+    cv2.setNumThreads(1)
+    level = cv2.utils.logging.setLogLevel(0)
+    chunks = [files[first : first + 32] for first in range(0, len(files), 32)]
+    problems = []
+    bar = tqdm.tqdm(
+        total=len(files), desc="examining", unit="image", disable=not progress, file=sys.stderr
+    )
+    with bar, concurrent.futures.ThreadPoolExecutor() as pool:
+        for found in pool.map(lambda chunk: [_image_problem(tree, f) for f in chunk], chunks):
+            problems += [problem for problem in found if problem]
+            bar.update(len(found))
+    cv2.utils.logging.setLogLevel(level)
+    return problems
+
+
+def split_problems(splits: dict[str, list[Record]], *, has_cameras: bool) -> list[Problem]:
+    """What is wrong between train, query and gallery.
+
+    Args:
+        splits: records of each split.
+        has_cameras: whether a match must be from another camera.
+
+    Returns:
+        Problems: images without identity, queries without a match, identities on both sides.
+    """
+    problems = [
+        Problem("unlabelled", f"{record.file} (identity {record.identity})", record.file)
+        for split in ("train", "query")
+        for record in splits.get(split, [])
+        if record.identity <= 0
+    ]
+    trained, queried, found = (
+        {record.identity for record in splits.get(split, []) if record.identity > 0}
+        for split in ("train", "query", "gallery")
+    )
+    problems += [Problem("overlap", f"identity {i}") for i in sorted(trained & (queried | found))]
+    cameras: dict[int, set[int]] = {}
+    for record in splits.get("gallery", []):
+        cameras.setdefault(record.identity, set()).add(record.camera)
+    for record in splits.get("query", []):
+        seen = cameras.get(record.identity, set())
+        if record.identity > 0 and not (seen - {record.camera} if has_cameras else seen):
+            problems.append(Problem("match", record.file, record.file))
+    return problems
+
+
+def size_problems(splits: dict[str, list[Record]]) -> list[Problem]:
+    """A problem for each split without images, and for a train split of fewer than 2 identities."""
+    problems = [
+        Problem("size", f"{split} has no usable image")
+        for split, records in splits.items()
+        if not records
+    ]
+    if splits.get("train") and len({record.identity for record in splits["train"]}) < 2:
+        problems.append(Problem("size", "train has 1 identity; at least 2 are needed"))
+    return problems
+
+
+def report(problems: list[Problem]) -> str:
+    """All problems by kind, each kind with its fix."""
+    lines = []
+    for kind, (heading, fix) in FIXES.items():
+        found = [problem.what for problem in problems if problem.kind == kind]
+        if found:
+            lines += [f"  {heading} ({len(found):,}); to fix it: {fix}"]
+            lines += [f"    {what}" for what in found]
+    return "\n".join(lines)

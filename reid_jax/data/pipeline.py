@@ -1,0 +1,181 @@
+"""Batches as pure functions of the step, read and decoded ahead on threads."""
+
+import os
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+
+from reid_jax.data import samplers, schema
+from reid_jax.data.source import Source
+
+__all__ = ["batch_at", "batches", "image_batches", "row_keys"]
+
+
+def row_keys(seed: int, step: int, num_rows: int, *, stream: int = 0) -> np.ndarray:
+    """Random keys of the rows of a batch.
+
+    Args:
+        seed: in [0, 2**64).
+        step: from 0.
+        num_rows: B, rows of the global batch.
+        stream: 0, or 0 and 1 for the two images of a pair.
+
+    Returns:
+        [B, 2] uint32, raw threefry key data; row i has the same key whatever B is.
+
+    Raises:
+        ValueError: if seed, step or stream is out of range.
+    """
+    if not 0 <= stream < 4:
+        raise ValueError(f"the stream is {stream}; expected 0 to 3")
+    words = samplers.random_bits(seed, stream=samplers.ROW_KEYS, index=step, count=4 * num_rows)
+    words = words.reshape(num_rows, 4)[:, stream]
+    return np.stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)], 1).astype(np.uint32)
+
+
+def batch_at(
+    step: int,
+    *,
+    sampler: Callable[[int], np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]],
+    labels: np.ndarray,
+    cameras: np.ndarray | None,
+    seed: int,
+    rows: slice = slice(None),
+    images: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """The batch of a step, or one host's rows of it.
+
+    Args:
+        step: from 0.
+        sampler: gives the rows of the global batch: [B], or (rows_a [P], rows_b [P], same [P]).
+        labels: [N] int32 in [0, K), of all training images.
+        cameras: [N] integers, or None without cameras.
+        seed: of the row keys.
+        rows: which rows of the global batch.
+        images: gives the pixels of source rows, uint8 [B, H, W, 3]; None leaves them out.
+
+    Returns:
+        `image` uint8 [B, H, W, 3], `identity` int32 [B] label, `camera` int32 [B], `row` int32 [B]
+        of the source, `key` uint32 [B, 2]; for pairs each of them with `_a` and `_b`, and `same`
+        bool [P].
+    """
+
+    def half(source_rows: np.ndarray, stream: int, suffix: str) -> dict[str, np.ndarray]:
+        keys = row_keys(seed, step, len(source_rows), stream=stream)[rows]
+        here = source_rows[rows]
+        camera = np.full(len(here), schema.NO_CAMERA) if cameras is None else cameras[here]
+        batch = {
+            "identity" + suffix: labels[here].astype(np.int32),
+            "camera" + suffix: camera.astype(np.int32),
+            "row" + suffix: here.astype(np.int32),
+            "key" + suffix: keys,
+        }
+        if images is not None:
+            batch["image" + suffix] = images(here)
+        return batch
+
+    sampled = sampler(step)
+    if isinstance(sampled, tuple):
+        rows_a, rows_b, same = sampled
+        return {**half(rows_a, 0, "_a"), **half(rows_b, 1, "_b"), "same": same[rows]}
+    return half(sampled, 0, "")
+
+
+def batches(
+    source: Source,
+    sampler: Callable[[int], np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]],
+    *,
+    labels: np.ndarray,
+    seed: int,
+    first_step: int,
+    num_steps: int,
+    image_size: tuple[int, int],
+    host_rows: slice = slice(None),
+    resident: bool = False,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of steps `first_step` to `first_step + num_steps - 1`, made ahead on threads.
+
+    Each is a pure function of its step (`batch_at`), so that starting at step k gives what an
+    uninterrupted run has from there on.
+
+    Args:
+        source: the training images.
+        sampler: a sampler over the source's rows.
+        labels: [N] int32 in [0, K), of the source's rows.
+        seed: of the row keys.
+        first_step: from 0.
+        num_steps: how many batches.
+        image_size: (height, width).
+        host_rows: this host's rows of the global batch; only these are read.
+        resident: leave the pixels out: they are on the device already, which needs `row` only.
+
+    Returns:
+        Iterator of batches.
+
+    Raises:
+        ValueError: if the labels do not fit the source; while iterating, if an image is unreadable.
+    """
+    if len(labels) != len(source):
+        raise ValueError(f"got {len(labels)} labels for the {len(source)} rows of {source.split!r}")
+    labels = np.asarray(labels, np.int32)
+
+    def images(rows: np.ndarray) -> np.ndarray:
+        return _decoded(source, rows, image_size)
+
+    def make(step: int) -> dict[str, np.ndarray]:
+        return batch_at(
+            step,
+            sampler=sampler,
+            labels=labels,
+            cameras=source.cameras,
+            seed=seed,
+            rows=host_rows,
+            images=None if resident else images,
+        )
+
+    return _ahead(first_step, first_step + num_steps, make, threads=not resident)
+
+
+def image_batches(
+    source: Source, image_size: tuple[int, int], *, batch_size: int, rows: slice = slice(None)
+) -> Iterator[np.ndarray]:
+    """The images of a source in order, decoded ahead on threads; none is left out.
+
+    Args:
+        source: any split.
+        image_size: (height, width).
+        batch_size: images of all batches but the last, which has what is left.
+        rows: which rows of the source.
+
+    Returns:
+        Iterator of uint8 [b, H, W, 3].
+
+    Raises:
+        ValueError: while iterating, if an image is unreadable, naming its file.
+    """
+    wanted = np.arange(len(source))[rows]
+
+    def make(index: int) -> np.ndarray:
+        first = index * batch_size
+        return _decoded(source, wanted[first : first + batch_size], image_size)
+
+    return _ahead(0, -(-len(wanted) // batch_size), make, threads=True)
+
+
+def _decoded(source: Source, rows: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    pixels = np.empty((len(rows), *image_size, 3), np.uint8)
+    for place, row in enumerate(rows):
+        pixels[place] = source.image(row, image_size)
+    return pixels
+
+
+def _ahead(first: int, stop: int, make: Callable[[int], object], *, threads: bool) -> Iterator:
+    """make(first), ..., make(stop - 1) in order, each the work of one thread."""
+    import grain
+
+    # OpenCV's own threads would only compete with these.
+    cv2.setNumThreads(1)
+    num_threads = min(16, os.cpu_count() or 1) if threads else 1
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    return iter(grain.MapDataset.range(first, stop).map(make).to_iter_dataset(options))
