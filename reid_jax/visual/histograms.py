@@ -1,0 +1,130 @@
+"""Distributions of the distances of same and different pairs."""
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from reid_jax.visual import style
+
+
+def equal_error(
+    edges: np.ndarray, same_counts: np.ndarray, different_counts: np.ndarray
+) -> tuple[float, float]:
+    """Threshold at which as large a share of same pairs is rejected as of different pairs accepted.
+
+    A pair is accepted when its distance is at most the threshold. Within a bin, pairs are taken
+    to be spread evenly, so the result is exact only to the width of a bin.
+
+    Args:
+        edges: [E + 1] ascending bin edges, in units of the distance.
+        same_counts: [E] pairs of one identity in each bin.
+        different_counts: [E] pairs of two identities in each bin.
+
+    Returns:
+        (threshold, error rate): in units of the distance and as a fraction in [0, 1]; both NaN
+        where there is no pair of a kind.
+
+    Raises:
+        ValueError: if the lengths do not fit, edges do not ascend or a count is negative.
+    """
+    edges, same, different = _checked(edges, same_counts, different_counts)
+    if not same.sum() or not different.sum():
+        return float("nan"), float("nan")
+    accepted_same = np.concatenate([[0.0], np.cumsum(same)]) / same.sum()
+    accepted_different = np.concatenate([[0.0], np.cumsum(different)]) / different.sum()
+    # False accepts less false rejects goes from -1 at the first edge to 1 at the last.
+    excess = accepted_different - (1.0 - accepted_same)
+    if (excess == 0.0).any():
+        # A gap between the two kinds: the middle of the distances that separate them.
+        zeros = np.flatnonzero(excess == 0.0)
+        threshold = 0.5 * (edges[zeros[0]] + edges[zeros[-1]])
+        return float(threshold), float(accepted_different[zeros[0]])
+    right = int(np.flatnonzero(excess > 0.0)[0])
+    left = right - 1
+    share = -excess[left] / (excess[right] - excess[left])
+    threshold = edges[left] + share * (edges[right] - edges[left])
+    rate = accepted_different[left] + share * (accepted_different[right] - accepted_different[left])
+    return float(threshold), float(rate)
+
+
+def _checked(
+    edges: np.ndarray, same_counts: np.ndarray, different_counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    edges = np.asarray(edges, np.float64)
+    same = np.asarray(same_counts, np.float64)
+    different = np.asarray(different_counts, np.float64)
+    if edges.ndim != 1 or len(edges) < 2 or not same.shape == different.shape == edges[1:].shape:
+        raise ValueError(
+            f"pair histogram: edges {edges.shape}, same {same.shape}, different "
+            f"{different.shape}; expected [E + 1], [E] and [E] with E of 1 or more."
+        )
+    if not (np.diff(edges) > 0).all():
+        raise ValueError("pair histogram: edges do not ascend.")
+    if (same < 0).any() or (different < 0).any():
+        raise ValueError("pair histogram: a count is negative.")
+    return edges, same, different
+
+
+@matplotlib.rc_context(style.RC)
+def pair_distance_histogram(
+    edges: np.ndarray,
+    same_counts: np.ndarray,
+    different_counts: np.ndarray,
+    *,
+    distance: str = "distance",
+) -> Figure:
+    """Distances of same and of different pairs, with the equal-error threshold.
+
+    Each kind is scaled to 100 % by itself: different pairs outnumber same pairs a hundredfold.
+
+    Args:
+        edges: [E + 1] ascending bin edges, in units of the distance.
+        same_counts: [E] pairs of one identity in each bin.
+        different_counts: [E] pairs of two identities in each bin.
+        distance: what the distance is, for the axis.
+
+    Returns:
+        The figure.
+
+    Raises:
+        ValueError: as `equal_error`.
+    """
+    edges, same, different = _checked(edges, same_counts, different_counts)
+    threshold, rate = equal_error(edges, same, different)
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    ax = figure.subplots()
+    kinds = [
+        ("different identities", different, style.VERMILION, "////", "--"),
+        ("same identity", same, style.BLUE, None, "-"),
+    ]
+    handles, highest = [], 0.0
+    for name, counts, colour, hatch, line_style in kinds:
+        percent = 100.0 * counts / max(counts.sum(), 1.0)
+        highest = max(highest, percent.max())
+        outline = {"edgecolor": colour, "linewidth": 1.6, "linestyle": line_style, "hatch": hatch}
+        ax.stairs(percent, edges, fill=True, facecolor=colour, alpha=0.22)
+        ax.stairs(percent, edges, fill=False, **outline)
+        label = f"{name}, {int(counts.sum()):,} pairs"
+        handles.append(Patch(facecolor=(colour, 0.22), label=label, **outline))
+    if np.isfinite(threshold):
+        ax.axvline(threshold, color=style.INK, linewidth=1.4, linestyle=":")
+        left_half = threshold < 0.5 * (edges[0] + edges[-1])
+        ax.annotate(
+            f"equal error {100.0 * rate:.1f} %\nat {threshold:.3g}",
+            (threshold, 0.97),
+            xycoords=("data", "axes fraction"),
+            xytext=(6 if left_half else -6, 0),
+            textcoords="offset points",
+            ha="left" if left_half else "right",
+            va="top",
+        )
+    filled = np.flatnonzero(same + different)
+    if len(filled):
+        ax.set_xlim(edges[filled[0]], edges[filled[-1] + 1])
+    ax.set_xlabel(distance)
+    ax.set_ylabel("pairs of the kind (% a bin)")
+    # Room above the bars for the words beside the threshold.
+    ax.set_ylim(0.0, 1.22 * highest or 1.0)
+    figure.legend(handles=handles, loc="outside upper center")
+    return figure
