@@ -98,6 +98,21 @@ class Checkpoints:
         step = self._managers["best"].latest_step()
         return None if step is None else (self._restore("best", step, template), step)
 
+    def restore_variables(self, template: Any) -> Any | None:
+        """Parameters and batch statistics of the best state, else the last; None without any.
+
+        Args:
+            template: ``{"params": ..., "batch_stats": ...}`` of the model.
+        """
+        kind = "best" if self._managers["best"].latest_step() is not None else "last"
+        step = self._managers[kind].latest_step()
+        if step is None:
+            return None
+        args = ocp.args.Composite(state=ocp.args.StandardRestore())
+        saved = self._managers[kind].restore(step, args=args)["state"]
+        expected = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
+        return jax.tree.map(_same_shape, {name: saved[name] for name in template}, expected)
+
     def best_score(self) -> float | None:
         """The score that :meth:`restore_best` would restore, or None."""
         manager = self._managers["best"]

@@ -1,0 +1,124 @@
+"""An experiment by name, its rows by ``key=value``, and single values by ``section.key=value``."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+__all__ = ["Experiment", "PaperTable", "apply_overrides", "build_config"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One row of a paper.
+
+    Attributes:
+        config: ``config(scale, **row)`` gives every value of the run.
+        paper: the printed numbers, fractions by metric.
+    """
+
+    config: Callable[..., ConfigDict]
+    paper: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperTable:
+    """A table of a paper: which experiments stand in it beside which printed rows.
+
+    Attributes:
+        title: as printed, with its number.
+        columns: metrics, by their names in ``results.json``.
+        literature: the rows of other methods, a label and a fraction (or None) for each column.
+        rows: label to experiment, of the paper's own rows.
+    """
+
+    title: str
+    columns: Sequence[str]
+    literature: Sequence[tuple]
+    rows: Mapping[str, str]
+
+
+def build_config(
+    exp: str, experiments: Mapping[str, Experiment], *, scale: str
+) -> tuple[ConfigDict, Mapping[str, float] | None]:
+    """The config of ``NAME[:key=value,...]``, and the paper's numbers if it is the row as printed.
+
+    Raises:
+        ValueError: for an unknown name, key or value, with the known ones.
+    """
+    name, _, arguments = exp.partition(":")
+    if name not in experiments:
+        raise ValueError(f"unknown experiment {name!r}{_known(name, experiments)}")
+    experiment = experiments[name]
+    parameters = {
+        key: parameter
+        for key, parameter in inspect.signature(experiment.config).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and key != "dataset"
+    }
+    row = {}
+    for argument in filter(None, arguments.split(",")):
+        key, equals, text = argument.partition("=")
+        if not equals:
+            raise ValueError(f"{argument!r} in --exp={exp} is not of the form key=value")
+        if key not in parameters:
+            raise ValueError(f"{name} has no key {key!r}{_known(key, parameters)}")
+        row[key] = _parsed(f"{name}:{key}", text, parameters[key].default)
+    config = experiment.config(scale, **row)
+    changed = any(parameters[key].default != value for key, value in row.items())
+    return config, None if changed else dict(experiment.paper)
+
+
+def apply_overrides(config: ConfigDict, overrides: Iterable[str]) -> None:
+    """Sets each ``section.key=value`` in the config, typed as the value that is there.
+
+    Raises:
+        ValueError: for an unknown section or key, or a value of another type.
+    """
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        section, dot, key = path.partition(".")
+        sections = [k for k, v in config.items() if isinstance(v, ConfigDict)]
+        if not (equals and dot):
+            raise ValueError(f"--set {override} is not of the form section.key=value")
+        if section not in sections:
+            raise ValueError(f"--set {override}: no section {section!r}{_known(section, sections)}")
+        if key not in config[section]:
+            raise ValueError(
+                f"--set {override}: {section} has no key {key!r}{_known(key, config[section])}"
+            )
+        config[section][key] = _parsed(path, text, config[section][key])
+
+
+def _parsed(name: str, text: str, current: Any) -> Any:
+    """Text as a value of the current value's type; without one, as the number it looks like."""
+    if isinstance(current, str):
+        return text
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = {"true": True, "false": False}.get(text.lower(), text)
+    if current is None and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(current, tuple) and isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(value)
+    if isinstance(current, tuple) and isinstance(value, int):
+        return (value,)
+    if current is None or type(value) is not type(current):
+        expected = "float" if current is None else type(current).__name__
+        raise ValueError(f"{name}={text}: expected a value of type {expected}, such as {current!r}")
+    return value
+
+
+def _known(name: str, names: Iterable[str]) -> str:
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{hint}; known: {', '.join(names) or 'none'}"

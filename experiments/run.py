@@ -1,0 +1,184 @@
+"""Runs an experiment: python experiments/run.py --exp=batch_contrastive_market
+
+The same command resumes a run that was stopped, and shows the results of one that is finished.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from reid_jax import parallel
+
+SCALES = ("auto", "paper", "small")
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """The options that a run has wherever it is started from."""
+    parser.add_argument("--dataset", help="another prepared data set in place of the experiment's")
+    parser.add_argument(
+        "--data_dir",
+        default=os.environ.get("REID_DATA_DIR"),
+        help="where prepare.py put the data sets; default $REID_DATA_DIR, else a stand-in",
+    )
+    parser.add_argument("--scale", choices=SCALES, default="auto")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=1, help="runs with seed, seed + 1, ...")
+    parser.add_argument("--splits", default="0", help="0, or all: for data sets with one split")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="section.key=value", dest="overrides"
+    )
+
+
+def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
+    """Does what the command line says and returns the results, of the repeats if there are any."""
+    # Imported after parallel.initialize: everything below may touch JAX.
+    from etils import epath
+
+    from experiments import configs, datasets
+    from experiments.job import Job
+
+    if options.repeats < 1:
+        raise ValueError(f"--repeats={options.repeats}: expected at least 1")
+    if options.seed < 0:
+        raise ValueError(f"--seed={options.seed}: expected 0 or more")
+    scale, why = chosen_scale(options.scale, options.data_dir)
+    config, paper = configs.build_config(options.exp, configs.EXPERIMENTS, scale=scale)
+    if options.splits not in ("0", "all"):
+        raise ValueError(f"--splits={options.splits}: {config.dataset} has one split, 0")
+    configs.apply_overrides(config, options.overrides)
+    if options.dataset and options.dataset != config.dataset:
+        config.dataset = options.dataset
+        paper = None
+    say(f"{options.exp} on {config.dataset}, scale {scale} ({why}).")
+    if options.data_dir:
+        data_dir = epath.Path(options.data_dir).expanduser()
+    else:
+        data_dir = datasets.prepared_stand_in(config.dataset, scale=scale)
+    name = options.exp.replace(":", ",").replace("/", "_")
+    job = Job(
+        exp=options.exp,
+        config=config,
+        paper=paper,
+        scale=scale,
+        seed=options.seed,
+        data_dir=data_dir,
+        workdir=epath.Path(options.workdir or f"runs/{name}").expanduser(),
+        command=command(options, scale),
+    )
+    return run_repeats(job, options.repeats)
+
+
+def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
+    """One run in the work directory, or several below it with their summary at the top."""
+    from experiments import job as jobs
+    from reid_jax import report
+
+    if repeats == 1:
+        results = jobs.run(job)
+    else:
+        runs = {}
+        for seed in range(job.seed, job.seed + repeats):
+            name = f"seed_{seed}"
+            say(f"--- {name}")
+            runs[name] = jobs.run(dataclasses.replace(job, seed=seed, workdir=job.workdir / name))
+        results = report.summarize(runs)
+        if parallel.is_main_process():
+            jobs.write_json(job.workdir / "results.json", results)
+            report.write_summary_page(job.workdir, deviations=jobs.deviations(job.config))
+    say(jobs.summary_text(results))
+    say(f"report:  {job.workdir / 'report.html'}")
+    return results
+
+
+def chosen_scale(scale: str, data_dir: str | None) -> tuple[str, str]:
+    """The scale that ``auto`` stands for, and the reason."""
+    import jax
+
+    if scale != "auto":
+        return scale, "as asked for"
+    if jax.default_backend() == "cpu":
+        return "small", "this is a CPU; --scale=paper for the paper's"
+    if not data_dir:
+        return "small", "no --data_dir is given; --scale=paper for the paper's on a stand-in"
+    return "paper", f"an accelerator, {jax.default_backend()}, and data"
+
+
+def command(options: argparse.Namespace, scale: str) -> str:
+    """The command that does the same again, with the scale that was taken."""
+    words = ["python", "experiments/run.py", f"--exp={options.exp}", f"--scale={scale}"]
+    words += [f"--seed={options.seed}", f"--repeats={options.repeats}"]
+    for name in ("dataset", "data_dir"):
+        if getattr(options, name):
+            words.append(f"--{name}={getattr(options, name)}")
+    words += [f"--set={override}" for override in options.overrides]
+    return shlex.join(words)
+
+
+def say(message: str) -> None:
+    """Prints on the main process."""
+    if parallel.is_main_process():
+        print(message, flush=True)
+
+
+def prepare_jax() -> None:
+    """Joins the processes of the job and turns the persistent compilation cache on."""
+    parallel.initialize()
+    import jax
+
+    from experiments.datasets import cache_dir
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compilation"))
+
+
+def exit_status(program: Callable[[], Any]) -> int:
+    """Runs a program; an error that its user can mend becomes one message and a status of 1."""
+    from reid_jax.training import NonFiniteLossError, StoppedError
+
+    try:
+        program()
+    except StoppedError as stopped:
+        say(str(stopped))
+        return 130
+    except KeyboardInterrupt:
+        print("Stopped: the same command goes on from the last checkpoint.", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError, FileExistsError, ImportError, NonFiniteLossError) as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        # Orbax and TensorStore wrap the system's error in their own.
+        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+            raise
+        print(
+            f"error: the disk is full ({error}). Make room and give the same command again: it "
+            "goes on from the last checkpoint.",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="experiments/run.py", description=__doc__)
+    parser.add_argument("--exp", required=True, metavar="NAME[:key=value,...]")
+    parser.add_argument("--workdir", help="default runs/EXP")
+    add_run_options(parser)
+    options = parser.parse_args()
+    prepare_jax()
+    return exit_status(lambda: run_experiment(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Embeddings of all images of a split, in order, over all devices and hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from reid_jax import parallel
+
+__all__ = ["extract_features"]
+
+
+def extract_features(
+    embed: Callable[[Any, jax.Array], jax.Array],
+    variables: Any,
+    batches: Callable[[slice], Iterable[np.ndarray]],
+    *,
+    num_images: int,
+    batch_size: int,
+    description: str,
+) -> np.ndarray:
+    """Features of images 0 to N - 1.
+
+    Args:
+        embed: ``embed(variables, images [B, H, W, 3]) -> [B, D]``, without batch statistics.
+        variables: of the model.
+        batches: ``batches(rows)`` gives the images of a range of rows in order, [b, H, W, 3] with
+            b up to ``batch_size``; each process asks for its own share.
+        num_images: N.
+        batch_size: images of one call on this process.
+        description: of the progress bar.
+    Returns:
+        [N, D] float32, the same on every process.
+    Raises:
+        ValueError: if ``batches`` gives another number of images.
+    """
+    share = parallel.host_share(num_images)
+    run = parallel.map_rows(embed, variables, num_rows=batch_size)
+    features = []
+    with tqdm(
+        total=share.stop - share.start,
+        desc=description,
+        unit="img",
+        disable=not parallel.is_main_process(),
+        mininterval=1,
+    ) as bar:
+        for images in batches(share):
+            features.append(np.asarray(run(images), np.float32))
+            bar.update(len(images))
+    found = sum(map(len, features))
+    if found != share.stop - share.start:
+        raise ValueError(f"got {found} images for rows {share.start} to {share.stop}.")
+    return parallel.gather_shares(np.concatenate(features), num_images)

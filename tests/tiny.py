@@ -1,0 +1,113 @@
+"""The smallest whole training: a two-block network, random images, every moving part on."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from reid_jax import augment, losses, models, parallel, training
+from reid_jax.data import row_keys
+from reid_jax.training import objectives, schedules
+
+BATCH, IDENTITIES, IMAGE = 16, 5, (36, 32, 3)
+
+
+def batch_at(step, rows=slice(None)):
+    """The batch of a step: positive pairs fall unevenly on devices, and some identity is alone."""
+    rng = np.random.default_rng(step)
+    batch = {
+        "image": rng.integers(0, 256, (BATCH, *IMAGE), dtype=np.uint8),
+        "identity": np.sort(rng.integers(0, IDENTITIES - 1, BATCH)).astype(np.int32),
+        "camera": np.ones(BATCH, np.int32),
+        "row": np.arange(BATCH, dtype=np.int32),
+        "key": row_keys(7, step, BATCH),
+    }
+    return {name: value[rows] for name, value in batch.items()}
+
+
+def batches(first_step):
+    """Batches from a step on, for ever."""
+    step = first_step
+    while True:
+        yield batch_at(step)
+        step += 1
+
+
+def preprocess(images, keys):
+    """Random shift and flip, then normalisation."""
+    shift, flip = jax.vmap(jax.random.split, out_axes=1)(keys)
+    images = augment.random_flip(augment.random_shift(images, shift, padding=2), flip)
+    return augment.normalise(images, mean=np.full(3, 120.0), std=np.full(3, 64.0))
+
+
+LEARNING_RATE = schedules.step_decay(0.05, boundaries=[2])
+
+
+def make(objective_name, gradient="autodiff", axis_name=None, learning_rate=LEARNING_RATE):
+    """(step, state) of a method."""
+    model = models.ResNet(
+        blocks=(1, 1), bottleneck=False, width=4, num_identities=IDENTITIES, dropout=0.5
+    )
+    objective, loss_state = objectives.softmax, None
+    if objective_name == "batch_contrastive":
+        objective = functools.partial(
+            objectives.batch_contrastive,
+            margin=1.0,
+            center_rate=0.5,
+            loss_weight=0.3,
+            gradient=gradient,
+        )
+        loss_state = losses.init_centers(IDENTITIES, 8)
+    optimizer = schedules.sgd(learning_rate, momentum=0.9, weight_decay=5e-4)
+    step = training.make_train_step(
+        model, optimizer, objective, axis_name=axis_name, preprocess=preprocess
+    )
+    state = training.create_state(
+        model, optimizer, jnp.zeros((1, *IMAGE)), key=jax.random.key(1), loss_state=loss_state
+    )
+    return step, jax.device_get(state)
+
+
+@functools.cache
+def pmapped(num_devices):
+    """(step, state, devices), compiled once for all tests of a process."""
+    step, state = make("batch_contrastive", axis_name=parallel.AXIS)
+    devices = jax.local_devices()[:num_devices]
+    return parallel.pmap_step(step, devices), state, devices
+
+
+def fit(workdir, *, num_devices=1, num_steps=8, checkpoint_every=2, batches=batches, **kwargs):
+    """Trains in a work directory as a run does, or goes on there."""
+    step, state, devices = pmapped(num_devices)
+    checkpoints = training.Checkpoints(workdir)
+    try:
+        return training.fit(
+            state,
+            step,
+            batches,
+            devices=devices,
+            batch_size=BATCH,
+            schedule=training.Schedule(
+                num_steps=num_steps,
+                log_every=3,
+                checkpoint_every=checkpoint_every,
+                validate_every=kwargs.pop("validate_every", 0),
+            ),
+            checkpoints=checkpoints,
+            workdir=workdir,
+            learning_rate=LEARNING_RATE,
+            **kwargs,
+        )
+    finally:
+        checkpoints.close()
+
+
+def assert_close(ours, theirs, tolerance):
+    """Two trees are equal to a tolerance, leaf by leaf; 0 means bit for bit."""
+
+    def leaf(path, a, b):
+        name = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance, err_msg=name)
+
+    jax.tree_util.tree_map_with_path(leaf, ours, theirs)

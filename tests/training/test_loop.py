@@ -1,0 +1,160 @@
+"""Resume, stop, best on validation, and a loss that is not finite."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from reid_jax import training
+from reid_jax.training.logs import read_metrics
+
+
+class Killed(Exception):
+    pass
+
+
+def killed_at(step):
+    """Batches up to a step, then what a killed process looks like to the files it leaves."""
+
+    def batches(first_step):
+        for number, batch in enumerate(tiny.batches(first_step), start=first_step):
+            if number == step:
+                raise Killed
+            yield batch
+
+    return batches
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    return tiny.fit(workdir, num_devices=4), workdir
+
+
+@pytest.mark.parametrize("step", np.random.default_rng().integers(1, 8, 1).tolist())
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step, uninterrupted):
+    with pytest.raises(Killed):
+        tiny.fit(tmp_path, num_devices=4, batches=killed_at(step))
+    resumed = tiny.fit(tmp_path, num_devices=4)
+    jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted[0])
+
+    def logged(workdir):
+        return [
+            {k: v for k, v in r.items() if k != "images_per_second"} for r in read_metrics(workdir)
+        ]
+
+    assert logged(tmp_path) == logged(uninterrupted[1])
+    assert [record["step"] for record in read_metrics(tmp_path)] == list(range(8))
+
+
+def test_a_checkpoint_of_four_devices_goes_on_with_one(tmp_path, uninterrupted):
+    with pytest.raises(Killed):
+        tiny.fit(tmp_path, num_devices=4, batches=killed_at(5))
+    tiny.assert_close(tiny.fit(tmp_path, num_devices=1), uninterrupted[0], 1e-5)
+
+
+def test_a_finished_run_is_restored_without_a_step(uninterrupted):
+    again = tiny.fit(uninterrupted[1], num_devices=4, batches=killed_at(0))
+    jax.tree.map(np.testing.assert_array_equal, again, uninterrupted[0])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_saves_and_says_so(tmp_path, number, uninterrupted):
+    def batches(first_step):
+        for step, batch in enumerate(tiny.batches(first_step), start=first_step):
+            if step == 4:
+                os.kill(os.getpid(), number)
+            yield batch
+
+    with pytest.raises(training.StoppedError, match="step 5 of 8"):
+        tiny.fit(tmp_path, num_devices=4, checkpoint_every=100, batches=batches)
+    resumed = tiny.fit(tmp_path, num_devices=4)
+    jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted[0])
+
+
+def test_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, uninterrupted):
+    with pytest.raises(Killed):
+        tiny.fit(tmp_path, num_devices=4, batches=killed_at(7))
+    files = (tmp_path / "checkpoints" / "last" / "6").rglob("*")
+    largest = max((f for f in files if f.is_file()), key=lambda f: f.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+    resumed = tiny.fit(tmp_path, num_devices=4)
+    assert "The checkpoint of step 6 cannot be read" in caplog.text
+    assert (tmp_path / "checkpoints" / "unreadable_6").is_dir()
+    jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted[0])
+
+
+def test_every_checkpoint_unreadable_is_an_error_and_deletes_nothing(tmp_path):
+    with pytest.raises(Killed):
+        tiny.fit(tmp_path, batches=killed_at(5))
+    for step in (2, 4):
+        for file in (tmp_path / "checkpoints" / "last" / str(step)).rglob("*"):
+            if file.is_file() and file.stat().st_size > 1000:
+                os.truncate(file, 10)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="can be read"):
+        tiny.fit(tmp_path)
+    assert set(before) <= set(tmp_path.rglob("*"))
+
+
+def test_best_on_validation_is_kept(tmp_path):
+    scores = iter([0.2, 0.7, 0.4, 0.7])
+    seen = []
+
+    def validate(state):
+        seen.append(int(state.step))
+        return {"map_step": next(scores), "rank1": 0.1}
+
+    final = tiny.fit(tmp_path, validate=validate, validate_every=2)
+    assert seen == [2, 4, 6, 8]
+    checkpoints = training.Checkpoints(tmp_path)
+    state, step = checkpoints.restore_best(final)
+    assert (step, int(state.step), checkpoints.best_score()) == (4, 4, 0.7)
+    variables = {"params": final.params, "batch_stats": final.batch_stats}
+    best = checkpoints.restore_variables(variables)
+    jax.tree.map(np.testing.assert_array_equal, best["params"], state.params)
+    checkpoints.close()
+    lines = [r for r in read_metrics(tmp_path) if "val_map_step" in r]
+    assert [(r["step"], r["val_map_step"]) for r in lines] == [
+        (1, 0.2),
+        (3, 0.7),
+        (5, 0.4),
+        (7, 0.7),
+    ]
+
+
+def test_refresh_gives_the_loss_state_before_each_step(tmp_path):
+    seen = []
+
+    def refresh(state):
+        seen.append(int(state.step))
+        return jax.tree.map(lambda c: c * 0, state.loss_state)
+
+    final = tiny.fit(tmp_path, num_steps=3, refresh=refresh)
+    assert seen == [0, 1, 2]
+    last = tiny.batch_at(2)["identity"]
+    moved = np.flatnonzero(np.abs(final.loss_state.centers).sum(1))
+    np.testing.assert_array_equal(moved, np.unique(last))
+
+
+def test_a_loss_that_is_not_finite_stops_with_what_is_needed(tmp_path):
+    def batches(first_step):
+        for step, batch in enumerate(tiny.batches(first_step), start=first_step):
+            if step >= 4:  # Identities out of range give NaN cross-entropy.
+                batch["identity"] = batch["identity"] + 1000
+            yield batch
+
+    with pytest.raises(training.NonFiniteLossError) as error:
+        tiny.fit(tmp_path, checkpoint_every=3, batches=batches)
+    message = str(error.value)
+    assert "not finite at step 4" in message
+    assert "identification_loss nan" in message
+    assert "checkpoint is that of step 3" in message
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[4])["loss"] is None
+    checkpoints = training.Checkpoints(tmp_path)
+    assert checkpoints.latest_step() == 3
+    checkpoints.close()
