@@ -18,10 +18,9 @@ def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
     .. math:: d_{ij} = \lVert a_i - b_j \rVert_2^2
 
     Computed as :math:`\lVert a \rVert^2 + \lVert b \rVert^2 - 2 a b^\top` after both sets are moved
-    by the mean of `a`, which changes no distance and no gradient but removes the offset that
-    features have in common: with it, float32 loses the digits that tell neighbours apart. The
-        offset depends on `a` only, so for a given `a` the value against a
-    row of `b` does not depend on the other rows of `b` beyond the rounding of the matrix product.
+    by an offset near the mean of `a`. That changes no distance and no gradient, but removes what
+    the features have in common: with it, float32 loses the digits that tell neighbours apart. The
+    offset depends on `a` only, so equal rows of `b` have equal distances in any block they are in.
 
     Args:
         a: [M, D] rows, any real dtype.
@@ -37,7 +36,7 @@ def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
     Deviation: none.
     """
     a, b = _row_pairs(a, b)
-    offset = lax.stop_gradient(jnp.mean(a, axis=0))
+    offset = _common_offset(lax.stop_gradient(a))
     a = a - offset
     b = b - offset
     product = jnp.matmul(a, b.T, precision=lax.Precision.HIGHEST)
@@ -85,6 +84,18 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     """
     a, b = _row_pairs(a, b)
     return 1 - jnp.matmul(_unit_rows(a), _unit_rows(b).T, precision=lax.Precision.HIGHEST)
+
+
+def _common_offset(x):
+    """The mean row, rounded to a power of two below the spread of the rows around it.
+
+    So much of the mean is all that helps, and small integers and their halves stay exact, with them
+    the ties between their distances.
+    """
+    mean = jnp.mean(x, axis=0)
+    spread = jnp.max(jnp.abs(x - mean), initial=0)
+    grid = jnp.ldexp(jnp.ones_like(spread), jnp.frexp(spread)[1] - 1)
+    return jnp.where(spread > 0, jnp.round(mean / grid) * grid, mean)
 
 
 def _unit_rows(x):

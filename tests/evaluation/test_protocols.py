@@ -1,0 +1,179 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from reid_jax.evaluation import (
+    fingerprint,
+    metrics,
+    multi_query,
+    pool_queries,
+    rank,
+    rank_features,
+    single_query,
+    single_shot_one_direction,
+    single_shot_per_query,
+)
+
+
+@dataclasses.dataclass
+class Listed:
+    files: list
+    identities: np.ndarray
+    cameras: np.ndarray | None
+
+
+def listed(name, identities, cameras):
+    cameras = None if cameras is None else np.array(cameras)
+    files = [f"{name}/{i:04d}.jpg" for i in range(len(identities))]
+    return Listed(files, np.array(identities), cameras)
+
+
+def toy(seed=0):
+    random = np.random.default_rng(seed)
+    query = listed("query", [1, 2, 3, 1], [1, 2, 1, 3])
+    gallery = listed("gallery", [1, 1, 2, 2, 3, 3, 0, -1], [1, 2, 1, 2, 2, 3, 1, 1])
+    return random.normal(size=(4, 5)), random.normal(size=(8, 5)), query, gallery
+
+
+def test_single_query_is_rank_features_with_a_name():
+    query_features, gallery_features, query, gallery = toy()
+    evaluation = single_query(query_features, gallery_features, query, gallery)
+    expected = rank_features(
+        query_features,
+        gallery_features,
+        query.identities,
+        query.cameras,
+        gallery.identities,
+        gallery.cameras,
+    )
+    assert evaluation.protocol == "single-query"
+    assert evaluation.result.map_step == expected.map_step
+    query.cameras = gallery.cameras = None
+    without = single_query(query_features, gallery_features, query, gallery)
+    assert without.protocol == "single-query-no-cameras"
+    assert without.fingerprint != evaluation.fingerprint
+
+
+def test_fingerprint_sees_every_part():
+    base = (["a", "b"], [1, 2], [1, 1])
+    others = [
+        (["a", "c"], [1, 2], [1, 1]),
+        (["a", "b"], [1, 3], [1, 1]),
+        (["a", "b"], [1, 2], [1, 2]),
+        (["a", "b"], [1, 2], None),
+        (["b", "a"], [2, 1], [1, 1]),
+    ]
+    found = [fingerprint(*x) for x in [base, *others]]
+    assert len(set(found)) == 6
+    assert all(len(f) == 16 and int(f, 16) >= 0 for f in found)
+    assert fingerprint(["a", "b"], np.array([1, 2], np.int32), np.array([1, 1])) == found[0]
+    assert found[0] == "a2d2e1dce346b416"
+    with pytest.raises(ValueError, match="2 files, 1 identities"):
+        fingerprint(["a", "b"], [1], None)
+
+
+def test_fingerprint_sees_the_border_of_query_and_gallery():
+    query_features, gallery_features, query, gallery = toy()
+    before = single_query(query_features, gallery_features, query, gallery).fingerprint
+    query.files[-1], gallery.files[0] = gallery.files[0], query.files[-1]
+    assert single_query(query_features, gallery_features, query, gallery).fingerprint != before
+
+
+def test_metrics_of_a_small_gallery():
+    result = rank(np.array([[1.0, 2.0, 0.5]]), [5], None, [1, 5, 2], None)
+    assert metrics(result) == {
+        "rank1": 0.0,
+        "rank5": 1.0,
+        "rank10": 1.0,
+        "rank20": 1.0,
+        "map_step": pytest.approx(1 / 3),
+        "map_trapezoid": pytest.approx(1 / 6),
+        "minp": pytest.approx(1 / 3),
+    }
+    assert all(type(v) is float for v in metrics(result).values())
+
+
+@pytest.mark.parametrize("pooling", ["average", "maximum"])
+def test_multi_query_pools_identity_and_camera(pooling):
+    query_features, gallery_features, query, gallery = toy(1)
+    multi = listed("gt_bbox", [1, 2, 1, 3, 1, 1, 2], [1, 2, 3, 1, 1, 2, 1])
+    features = np.random.default_rng(2).normal(size=(7, 5))
+    pooled = pool_queries(features, query, multi, pooling=pooling)
+    for q, rows in enumerate([[0, 4], [1], [3], [2]]):
+        x = features[rows].mean(0) if pooling == "average" else features[rows].max(0)
+        np.testing.assert_allclose(pooled[q], x / np.sqrt((x**2).sum()))
+    evaluation = multi_query(
+        query_features, features, gallery_features, query, multi, gallery, pooling=pooling
+    )
+    assert evaluation.protocol == f"multi-query-{pooling}"
+    single = single_query(pooled, gallery_features, query, gallery)
+    assert evaluation.result.map_step == single.result.map_step
+    assert evaluation.fingerprint != single.fingerprint
+
+
+def test_multi_query_bad_input():
+    query_features, gallery_features, query, gallery = toy()
+    multi = listed("gt_bbox", [1, 2], [1, 2])
+    features = np.ones((2, 5))
+    with pytest.raises(ValueError, match=r"2 of 4 queries have no multi-query image.*query/0002"):
+        pool_queries(features, query, multi, pooling="average")
+    with pytest.raises(ValueError, match="known: average, maximum"):
+        pool_queries(features, query, multi, pooling="median")
+    with pytest.raises(ValueError, match="no cameras"):
+        pool_queries(features, query, listed("gt_bbox", [1, 2], None), pooling="average")
+    with pytest.raises(ValueError, match="3 multi-query features"):
+        pool_queries(np.ones((3, 5)), query, multi, pooling="average")
+    with pytest.raises(ValueError, match="3 query features for 4"):
+        multi_query(
+            query_features[:3], features, gallery_features, query, multi, gallery, pooling="average"
+        )
+
+
+def test_no_match_names_the_cause():
+    query_features, gallery_features, query, gallery = toy()
+    gallery.identities = gallery.identities + 10
+    with pytest.raises(ValueError, match="none of the 3 query identities is in the gallery"):
+        single_query(query_features, gallery_features, query, gallery)
+    query_features, gallery_features, query, gallery = toy()
+    query.cameras, gallery.cameras = np.ones(4, int), np.ones(8, int)
+    with pytest.raises(ValueError, match="query's own camera"):
+        single_query(query_features, gallery_features, query, gallery)
+    gallery.cameras = np.array([1, 2, 1, 2, 2, 3, 1, -1])
+    with pytest.raises(ValueError, match="the gallery has images without a camera"):
+        single_query(query_features, gallery_features, query, gallery)
+
+
+def test_single_shot_one_direction():
+    random = np.random.default_rng(3)
+    identities, cameras = random.integers(-1, 9, 80), random.integers(1, 4, 80)
+    settings = {"query_camera": 1, "gallery_camera": 3}
+    draws = set()
+    for seed in range(8):
+        query, gallery = single_shot_one_direction(identities, cameras, **settings, seed=seed)
+        assert (cameras[query] == 1).all()
+        assert (cameras[gallery] == 3).all()
+        shared = set(identities[cameras == 1]) & set(identities[cameras == 3]) - {-1}
+        assert identities[query].tolist() == identities[gallery].tolist() == sorted(shared)
+        draws.add((*query, *gallery))
+        again = single_shot_one_direction(identities, cameras, **settings, seed=seed)
+        np.testing.assert_array_equal(again[0], query)
+    assert len(draws) == 8
+    with pytest.raises(ValueError, match="must differ"):
+        single_shot_one_direction(identities, cameras, query_camera=1, gallery_camera=1, seed=0)
+    with pytest.raises(ValueError, match="share no identity"):
+        single_shot_one_direction(identities, cameras, query_camera=1, gallery_camera=7, seed=0)
+
+
+def test_single_shot_per_query():
+    random = np.random.default_rng(4)
+    identities, cameras = random.integers(-1, 5, 60), random.integers(1, 3, 60)
+    query, gallery = single_shot_per_query(identities, cameras, seed=5)
+    assert query.tolist() == np.flatnonzero(identities != -1).tolist()
+    assert gallery.shape == (len(query), 5)
+    assert (cameras[gallery] != cameras[query][:, None]).all()
+    assert (identities[gallery] == np.arange(5)).all()
+    assert len({tuple(row) for row in gallery}) > len(query) / 2
+    np.testing.assert_array_equal(gallery, single_shot_per_query(identities, cameras, seed=5)[1])
+    with pytest.raises(ValueError, match="two cameras"):
+        single_shot_per_query(identities, np.ones(60, int), seed=5)
