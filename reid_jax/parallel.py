@@ -37,6 +37,7 @@ __all__ = [
     "host_share",
     "initialize",
     "is_main_process",
+    "is_single_process",
     "map_rows",
     "mean",
     "pmap_step",
@@ -94,6 +95,11 @@ def _several_tasks() -> bool:
 def is_main_process() -> bool:
     """True on the one process that writes results and prints."""
     return jax.process_index() == 0
+
+
+def is_single_process() -> bool:
+    """True if no other process takes part in the job."""
+    return jax.process_count() == 1
 
 
 def barrier(name: str) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
+from reid_jax import parallel
+
 __all__ = ["Checkpoints"]
 
 logger = logging.getLogger(__name__)
@@ -78,7 +80,7 @@ class Checkpoints:
                     _first_line(error),
                 )
                 continue
-            if problems and jax.process_index() == 0:
+            if problems and parallel.is_main_process():
                 for bad in steps[: steps.index(step)]:
                     bad_path = self._root / "last" / str(bad)
                     bad_path.rename(self._root / f"unreadable_{bad}")

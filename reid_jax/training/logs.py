@@ -7,7 +7,6 @@ import math
 from typing import Any
 
 from etils import epath
-from tensorboardX import SummaryWriter
 
 __all__ = ["MetricsLog", "read_metrics"]
 
@@ -35,6 +34,9 @@ class MetricsLog:
 
     def __init__(self, workdir: epath.PathLike, *, first_step: int) -> None:
         self._path = epath.Path(workdir) / "metrics.jsonl"
+        # tensorboardX imports PyTorch where that is installed, which only a run should wait for.
+        from tensorboardX import SummaryWriter
+
         kept = [record for record in read_metrics(workdir) if record["step"] < first_step]
         self._lines = [_json_line(record) for record in kept]
         self._unwritten = True

@@ -200,7 +200,7 @@ def _stop_signals() -> Iterator[list[int]]:
     its usual effect and the last checkpoint is where the run goes on.
     """
     received: list[int] = []
-    if jax.process_count() > 1:
+    if not parallel.is_single_process():
         yield received
         return
 

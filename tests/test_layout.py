@@ -1,0 +1,111 @@
+"""Directions of imports, docstrings of public names, and what must never be imported."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import reid_jax
+
+ROOT = Path(__file__).parents[1]
+
+FOUNDATION = {"distances", "parallel", "ops"}
+MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained"}
+ALLOWED = {
+    **dict.fromkeys(FOUNDATION, FOUNDATION),
+    **dict.fromkeys(MIDDLE, FOUNDATION),
+    "training": FOUNDATION | MIDDLE,
+    "visual": FOUNDATION | {"evaluation"},
+    "report": FOUNDATION | {"evaluation", "visual"},
+}
+
+
+def imports_of(path):
+    """Names of the modules that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield node.module
+
+
+def library_files():
+    return sorted((ROOT / "reid_jax").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", library_files(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_layout(path):
+    part = path.relative_to(ROOT / "reid_jax").parts[0].removesuffix(".py")
+    imported = set(imports_of(path))
+    assert not {name.split(".")[0] for name in imported} & {"experiments", "data_prep", "argparse"}
+    parts = {name.split(".")[1] for name in imported if name.startswith("reid_jax.")}
+    if part != "__init__":
+        unexpected = (parts & (set(ALLOWED) | MIDDLE)) - ALLOWED[part] - {part}
+        assert not unexpected, f"{part} imports {unexpected}"
+
+
+def test_only_parallel_names_devices_and_processes():
+    names = {"pmap", "psum", "pmean", "all_gather", "axis_index", "process_index", "process_count"}
+    for path in library_files():
+        if path.name == "parallel.py":
+            continue
+        used = {
+            n.attr for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Attribute)
+        }
+        assert not used & names, f"{path} uses {used & names}"
+
+
+def test_data_prep_stands_on_data_alone():
+    for path in sorted((ROOT / "data_prep").rglob("*.py")):
+        parts = {n.split(".")[1] for n in imports_of(path) if n and n.startswith("reid_jax.")}
+        assert parts <= {"data"}, path
+
+
+def public_names():
+    modules = [m.name for m in pkgutil.walk_packages(reid_jax.__path__, "reid_jax.")]
+    for name in modules:
+        module = importlib.import_module(name)
+        for public in getattr(module, "__all__", ()):
+            yield name, public
+
+
+def test_every_public_name_has_a_docstring():
+    missing = []
+    for module, name in public_names():
+        value = getattr(importlib.import_module(module), name)
+        callable_or_class = inspect.isclass(value) or inspect.isfunction(value)
+        if callable_or_class and not inspect.getdoc(value):
+            missing.append(f"{module}.{name}")
+    assert not missing
+
+
+def test_every_loss_says_shapes_source_and_deviation():
+    from reid_jax import losses
+
+    for name in losses.__all__:
+        value = getattr(losses, name)
+        if inspect.isfunction(value):
+            text = inspect.getdoc(value)
+            for part in ("Args:", "Returns:", "Deviation:"):
+                assert part in text, f"{name} lacks {part}"
+
+
+def test_tensorflow_and_torch_are_never_imported():
+    program = """
+import pkgutil, importlib, sys
+import reid_jax, experiments.run, experiments.tables, experiments.evaluate, data_prep.prepare
+for module in pkgutil.walk_packages(reid_jax.__path__, "reid_jax."):
+    importlib.import_module(module.name)
+import experiments.job, experiments.datasets
+import tensorflow_datasets
+print(sorted({"tensorflow", "torch"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.stdout.strip() == "[]", result.stderr
