@@ -1,0 +1,76 @@
+"""Render a stand-in data set: python -m data_prep.stand_in market1501 --raw_dir DIR."""
+
+import argparse
+import sys
+
+import cv2
+
+from data_prep.stand_in import (
+    contact_sheet,
+    write_distractors_500k,
+    write_dukemtmc,
+    write_market1501,
+)
+
+_WRITERS = {
+    "market1501": write_market1501,
+    "dukemtmc": write_dukemtmc,
+    "distractors_500k": write_distractors_500k,
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m data_prep.stand_in", description=__doc__)
+    parser.add_argument("dataset", choices=_WRITERS)
+    parser.add_argument("--raw_dir", help="folder that will hold the data set's own folder")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--full", action="store_true", help="the official counts")
+    parser.add_argument("--num_train_identities", type=int)
+    parser.add_argument("--num_test_identities", type=int)
+    parser.add_argument("--num_images", type=int, help="for distractors_500k")
+    parser.add_argument("--num_workers", type=int, help="processes; default: one per CPU")
+    parser.add_argument("--contact_sheet", metavar="FILE.png", help="draw samples to look at")
+    parser.add_argument("--columns", choices=("cameras", "orientations"), default="cameras")
+    options = parser.parse_args(arguments)
+    if options.raw_dir is None and options.contact_sheet is None:
+        parser.error("give --raw_dir DIR, --contact_sheet FILE.png, or both")
+    if options.contact_sheet is not None:
+        num_cameras = 8 if options.dataset == "dukemtmc" else 6
+        sheet = contact_sheet(
+            options.seed, range(1, 11), columns=options.columns, num_cameras=num_cameras
+        )
+        if not cv2.imwrite(options.contact_sheet, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)):
+            parser.error(f"cannot write {options.contact_sheet}")
+        print(f"contact sheet: {options.contact_sheet}")
+    if options.raw_dir is None:
+        return 0
+    if options.dataset == "distractors_500k":
+        unused, wanted = ("num_train_identities", "num_test_identities"), ("num_images",)
+        if options.full:
+            options.num_images = 500_000
+        if options.num_images is None:
+            parser.error("distractors_500k needs --num_images N or --full")
+    else:
+        unused, wanted = ("num_images",), ("num_train_identities", "num_test_identities")
+    for name in unused:
+        if getattr(options, name) is not None:
+            parser.error(f"--{name} is not for {options.dataset}")
+    given = {name: getattr(options, name) for name in wanted if getattr(options, name) is not None}
+    if options.dataset != "distractors_500k":
+        if options.full and given:
+            parser.error(
+                f"--full fixes the counts; drop {', '.join('--' + name for name in given)}"
+            )
+        given["full"] = options.full
+    try:
+        tree = _WRITERS[options.dataset](
+            options.raw_dir, seed=options.seed, num_workers=options.num_workers, **given
+        )
+    except (FileExistsError, ValueError) as error:
+        parser.exit(1, f"{error}\n")
+    print(f"stand-in {options.dataset}: {tree}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
