@@ -103,14 +103,15 @@ def run(job: Job) -> dict[str, Any]:
         _say(f"{job.workdir} is finished already: its results are kept.")
         return json.loads(results_path.read_text())
 
+    # Opened before the training, so that what is missing is known now.
+    protocol = job.config.evaluation.protocol
+    split = open_splits(job.data_dir, job.config.dataset, protocol)
     checkpoints = training.Checkpoints(job.workdir)
     try:
         variables, weights, steps, num_devices = _train(job, source, labels, checkpoints)
     finally:
         checkpoints.close()
 
-    protocol = job.config.evaluation.protocol
-    split = open_splits(job.data_dir, job.config.dataset, protocol)
     facts, ranking = evaluate(job.config, variables, split, protocol)
     results = {
         "exp": job.exp,
@@ -177,6 +178,10 @@ def _train(
             f"{jax.local_device_count()} devices, the largest number that divides it."
         )
     num_devices = len(devices) * jax.process_count()
+    if config.sampler.name not in SAMPLERS:
+        raise ValueError(
+            f"unknown sampler {config.sampler.name!r}; known: {', '.join(sorted(SAMPLERS))}"
+        )
     sampler = SAMPLERS[config.sampler.name](config, labels, source.cameras, job.seed)
     resident = len(source) * int(np.prod(image.shape)) <= RESIDENT_BYTES
     step = training.make_train_step(
@@ -537,7 +542,7 @@ def summary_text(results: Mapping[str, Any]) -> str:
 def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
     partial = path.parent / (path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.rename(path)
+    partial.replace(path)
 
 
 def _say(message: str) -> None:

@@ -13,6 +13,20 @@ from reid_jax.training import objectives, schedules
 BATCH, IDENTITIES, IMAGE = 16, 5, (36, 32, 3)
 
 
+OVERRIDES = (
+    "data.image_size=(32,32)",
+    "model.width=4",
+    "sampler.batch_size=8",
+    "optimizer.num_steps=4",
+    "optimizer.boundaries=(3,)",
+    "train.log_every=2",
+    "train.checkpoint_every=2",
+    "train.validate_every=2",
+    "evaluation.batch_size=8",
+)
+"""The values with which ``run.py`` takes four tiny steps."""
+
+
 def batch_at(step, rows=slice(None)):
     """The batch of a step: positive pairs fall unevenly on devices, and some identity is alone."""
     rng = np.random.default_rng(step)

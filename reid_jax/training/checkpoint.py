@@ -25,7 +25,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: epath.PathLike) -> None:
-        root = epath.Path(workdir) / "checkpoints"
+        root = epath.Path(workdir).resolve() / "checkpoints"  # Orbax takes no relative path.
         self._root = root
         self._managers = {
             "last": _manager(root / "last", max_to_keep=2),

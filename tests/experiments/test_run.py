@@ -1,0 +1,202 @@
+"""Runs from the command line's options to the report, and every wrong input on the way."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+
+from experiments import evaluate, job, run, tables
+from reid_jax import training
+
+ROOT = Path(__file__).parents[2]
+RESULT_KEYS = {
+    *("exp", "method", "dataset", "data_source", "protocol", "fingerprint", "scale", "seed"),
+    *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
+    *("metrics", "paper"),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """The work directory of one finished run."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    command = [sys.executable, "experiments/run.py", "--exp=batch_contrastive_market"]
+    command += ["--scale=small", f"--data_dir={data_dir}", f"--workdir={workdir}"]
+    command += [f"--set={override}" for override in tiny.OVERRIDES]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_run_leaves_all_that_it_promises(finished):
+    workdir, output = finished
+    for name in ("config.json", "metrics.jsonl", "results.json", "report.html", "ranking.npz"):
+        assert (workdir / name).stat().st_size, name
+    assert list((workdir / "tensorboard").glob("events*"))
+    results = json.loads((workdir / "results.json").read_text())
+    assert set(results) == RESULT_KEYS
+    assert results["data_source"] == "stand-in"
+    assert results["protocol"] == "single-query"
+    assert results["num_devices"] == 8
+    assert results["weights"] is None
+    assert results["paper"]["rank1"] == 0.8640
+    metrics = results["metrics"]
+    assert set(metrics) == {
+        *("rank1", "rank5", "rank10", "rank20", "map_step", "map_trapezoid", "minp")
+    }
+    assert all(0 <= value <= 1 for value in metrics.values())
+    assert metrics["map_trapezoid"] <= metrics["map_step"]
+    records = training.logs.read_metrics(workdir)
+    steps = [record["step"] for record in records if "loss" in record]
+    assert steps == [0, 1, 2, 3]
+    terms = {"identification_loss", "batch_contrastive_loss", "center_loss", "learning_rate"}
+    assert terms < set(records[0])
+    assert records[-1]["step"] == 3
+    assert "report.html" in output.splitlines()[-1]
+    assert f"{100 * metrics['rank1']:.2f}" in output
+    page = (workdir / "report.html").read_text()
+    assert page.count("stand-in") > 3
+    assert "autodiff" in page
+
+
+def test_a_finished_run_is_not_run_again(finished, options, capsys):
+    workdir, _ = finished
+    before = (workdir / "results.json").stat().st_mtime_ns
+    results = run.run_experiment(options(workdir=str(workdir)))
+    assert results == json.loads((workdir / "results.json").read_text())
+    assert "finished already" in capsys.readouterr().out
+    assert (workdir / "results.json").stat().st_mtime_ns == before
+
+
+def test_another_run_in_the_work_directory_is_refused(finished, options):
+    workdir, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    with pytest.raises(ValueError, match="belongs to another run") as error:
+        run.run_experiment(
+            options(exp="softmax_market", workdir=str(workdir), overrides=["data.flip=false"])
+        )
+    assert "exp: batch_contrastive_market there, softmax_market here" in str(error.value)
+    assert "config.data.flip: True there, False here" in str(error.value)
+    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+
+
+def test_evaluate_by_another_protocol(finished, data_dir, capsys):
+    import argparse
+
+    workdir, _ = finished
+    options = argparse.Namespace(
+        workdir=str(workdir), dataset=None, protocol="multi-query-average", data_dir=str(data_dir)
+    )
+    evaluate.evaluate_again(options)
+    results = json.loads((workdir / "evaluation,market1501,multi-query-average.json").read_text())
+    assert results["protocol"] == "multi-query-average"
+    assert results["trained_on"] == "market1501"
+    assert "[stand-in" in capsys.readouterr().out
+    options.protocol = "single-query"
+    evaluate.evaluate_again(options)
+    again = json.loads((workdir / "evaluation,market1501,single-query.json").read_text())
+    assert again["metrics"] == json.loads((workdir / "results.json").read_text())["metrics"]
+    options.protocol = "double-query"
+    with pytest.raises(ValueError, match="known: single-query"):
+        evaluate.evaluate_again(options)
+    with pytest.raises(FileNotFoundError, match=r"no config.json"):
+        evaluate.evaluate_again(argparse.Namespace(**{**vars(options), "workdir": "nowhere"}))
+
+
+@pytest.mark.slow
+def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    table = options(workdir=None, repeats=2)
+    table.table, table.figure = "batch_contrastive/1", None
+    table.results_dir = str(tmp_path / "results")
+    tables.make(table)
+    printed = capsys.readouterr().out
+    assert "TriNet" in printed
+    assert "±" in printed
+    summary = json.loads(Path("runs/softmax_market/results.json").read_text())
+    assert summary["num_runs"] == 2
+    runs = [
+        json.loads(Path(f"runs/softmax_market/seed_{n}/results.json").read_text()) for n in (0, 1)
+    ]
+    ranks = [r["metrics"]["map_step"] for r in runs]
+    assert summary["metrics"]["map_step"] == pytest.approx(np.mean(ranks))
+    assert summary["metrics_std"]["map_step"] == pytest.approx(np.std(ranks, ddof=1))
+    assert Path("runs/softmax_market/report.html").exists()
+    assert (
+        "--repeats=2"
+        in (tmp_path / "results/batch_contrastive_table_1,small,stand-in.md").read_text()
+    )
+    table.table, table.figure = None, "batch_contrastive/1"
+    tables.make(table)
+    assert Path("runs/batch_contrastive_figure_1.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"exp": "batch_contrastive_markt"}, "did you mean 'batch_contrastive_market'"),
+        ({"data_dir": "/nowhere"}, "prepare.py market1501"),
+        ({"dataset": "viper"}, "prepare.py viper"),
+        ({"splits": "3"}, "one split"),
+        ({"repeats": 0}, "at least 1"),
+        ({"seed": -1}, "0 or more"),
+        ({"overrides": ["model.name=resnet19"]}, "resnet18"),
+        ({"overrides": ["model.weights=missing.safetensors"]}, "missing.safetensors"),
+        ({"overrides": ["sampler.name=random"]}, "uniform"),
+        ({"overrides": ["evaluation.protocol=none"]}, "known: single-query"),
+        ({"overrides": ["loss.gradient=eq3"]}, "autodiff"),
+        ({"overrides": ["data.image_size=(16,16)"]}, "32"),
+    ],
+)
+def test_wrong_input_is_one_message_and_exit_status_one(options, changed, message, capsys):
+    status = run.exit_status(lambda: run.run_experiment(options(**changed)))
+    error = capsys.readouterr().err
+    assert status == 1
+    assert error.startswith("error: ")
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_training_set_of_one_identity_is_refused(options, monkeypatch):
+    # prepare.py refuses one too; this is for data sets prepared by other means.
+    monkeypatch.setattr(
+        job.data, "identity_labels", lambda identities: (identities * 0, np.array([7]))
+    )
+    with pytest.raises(ValueError, match="nothing to tell apart"):
+        run.run_experiment(options())
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(options, monkeypatch, capsys, tmp_path):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(job.training, "fit", full)
+    status = run.exit_status(lambda: run.run_experiment(options()))
+    assert status == 1
+    assert "the disk is full" in capsys.readouterr().err
+    assert (tmp_path / "run" / "config.json").exists()
+
+
+def test_another_error_is_not_hidden(options, monkeypatch):
+    def broken(*args, **kwargs):
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(job.training, "fit", broken)
+    with pytest.raises(RuntimeError, match="a defect"):
+        run.exit_status(lambda: run.run_experiment(options()))
+
+
+@pytest.mark.parametrize(
+    ("data_dir", "backend", "scale"),
+    [(None, "cpu", "small"), ("d", "cpu", "small"), (None, "tpu", "small"), ("d", "gpu", "paper")],
+)
+def test_scale_auto(monkeypatch, data_dir, backend, scale):
+    monkeypatch.setattr("jax.default_backend", lambda: backend)
+    assert run.chosen_scale("auto", data_dir)[0] == scale
+    assert run.chosen_scale("paper", data_dir)[0] == "paper"
