@@ -34,6 +34,7 @@ __all__ = [
     "open_splits",
     "run",
     "summary_text",
+    "train",
     "write_json",
     "write_report",
 ]
@@ -83,6 +84,16 @@ class Split:
     multi_query: data.Source | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a training gives: the state that is evaluated, and how it came about."""
+
+    variables: Any
+    weights: dict[str, Any] | None
+    steps: int
+    num_devices: int
+
+
 def run(job: Job) -> dict[str, Any]:
     """Does what is left to do of a run and returns its results.
 
@@ -90,29 +101,17 @@ def run(job: Job) -> dict[str, Any]:
         ValueError: if the work directory belongs to another run, or data, weights or batch size do
             not fit.
     """
-    source = data.open_split(job.data_dir, job.config.dataset, "train")
-    labels, identity_of_label = data.identity_labels(source.identities)
-    if len(identity_of_label) < 2:
-        raise ValueError(
-            f"the training split of {job.config.dataset} has {len(identity_of_label)} identity: "
-            "there is nothing to tell apart; prepare a data set with at least two."
-        )
-    _claim_workdir(job, source, len(identity_of_label))
-    results_path = job.workdir / "results.json"
-    if results_path.exists():
-        _say(f"{job.workdir} is finished already: its results are kept.")
-        return json.loads(results_path.read_text())
-
     # Opened before the training, so that what is missing is known now.
     protocol = job.config.evaluation.protocol
     split = open_splits(job.data_dir, job.config.dataset, protocol)
-    checkpoints = training.Checkpoints(job.workdir)
-    try:
-        variables, weights, steps, num_devices = _train(job, source, labels, checkpoints)
-    finally:
-        checkpoints.close()
+    results_path = job.workdir / "results.json"
+    if results_path.exists():
+        _claimed(job)
+        _say(f"{job.workdir} is finished already: its results are kept.")
+        return json.loads(results_path.read_text())
 
-    facts, ranking = evaluate(job.config, variables, split, protocol)
+    trained = train(job)
+    facts, ranking = evaluate(job.config, trained.variables, split, protocol)
     results = {
         "exp": job.exp,
         "method": job.config.method,
@@ -120,9 +119,9 @@ def run(job: Job) -> dict[str, Any]:
         "data_source": data.dataset_card(job.data_dir, job.config.dataset)["data_source"],
         "scale": job.scale,
         "seed": job.seed,
-        "steps": steps,
-        "num_devices": num_devices,
-        "weights": weights,
+        "steps": trained.steps,
+        "num_devices": trained.num_devices,
+        "weights": trained.weights,
         **facts,
         "paper": job.paper,
     }
@@ -139,9 +138,22 @@ def run(job: Job) -> dict[str, Any]:
 # Training --------------------------------------------------------------------------------------
 
 
+def train(job: Job) -> Trained:
+    """Trains from where the work directory stands to the last step.
+
+    With validation identities it is the best state on those that is returned.
+    """
+    source, labels = _claimed(job)
+    checkpoints = training.Checkpoints(job.workdir)
+    try:
+        return _train(job, source, labels, checkpoints)
+    finally:
+        checkpoints.close()
+
+
 def _train(
     job: Job, source: data.Source, labels: np.ndarray, checkpoints: training.Checkpoints
-) -> tuple[Any, Any, int, int]:
+) -> Trained:
     config = job.config
     num_identities = int(labels.max()) + 1
     model = build_model(config, num_identities)
@@ -238,7 +250,7 @@ def _train(
     if validate is not None and (best := checkpoints.restore_best(state)) is not None:
         final, steps = best
         _say(f"Taking the state of step {steps}, the best on the validation identities.")
-    return _variables(final), weights, steps, num_devices
+    return Trained(_variables(final), weights, steps, num_devices)
 
 
 def build_model(config: ConfigDict, num_identities: int | None) -> nn.Module:
@@ -426,18 +438,27 @@ def load_run(workdir: epath.PathLike) -> tuple[ConfigDict, dict[str, Any], Any]:
 # What a run leaves -----------------------------------------------------------------------------
 
 
-def _claim_workdir(job: Job, source: data.Source, num_identities: int) -> None:
-    """Writes ``config.json``, or checks that the one that is there is this run's.
+def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
+    """Training images and labels, once it is sure that the work directory is this run's.
+
+    Writes ``config.json``, or compares with the one that is there.
 
     Raises:
         ValueError: if the directory belongs to another run, with what differs.
     """
+    source = data.open_split(job.data_dir, job.config.dataset, "train")
+    labels, identity_of_label = data.identity_labels(source.identities)
+    if len(identity_of_label) < 2:
+        raise ValueError(
+            f"the training split of {job.config.dataset} has {len(identity_of_label)} identity: "
+            "there is nothing to tell apart; prepare a data set with at least two."
+        )
     record = {
         "exp": job.exp,
         "scale": job.scale,
         "seed": job.seed,
         "config": json.loads(job.config.to_json()),
-        "num_identities": num_identities,
+        "num_identities": len(identity_of_label),
         "training_fingerprint": evaluation.fingerprint(
             source.files, source.identities, source.cameras
         ),
@@ -470,6 +491,7 @@ def _claim_workdir(job: Job, source: data.Source, num_identities: int) -> None:
         }
         write_json(path, record)
     parallel.barrier("work directory claimed")
+    return source, labels
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -44,14 +44,24 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
     """Does what the command line says and returns the results, of the repeats if there are any."""
+    if options.repeats < 1:
+        raise ValueError(f"--repeats={options.repeats}: expected at least 1")
+    return run_repeats(make_job(options), options.repeats)
+
+
+def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any:
+    """The job that the command line describes, with its data found or its stand-in prepared.
+
+    Args:
+        options: of the command line.
+        num_val_identities: of a stand-in, kept out of its training set.
+    """
     # Imported after parallel.initialize: everything below may touch JAX.
     from etils import epath
 
     from experiments import configs, datasets
     from experiments.job import Job
 
-    if options.repeats < 1:
-        raise ValueError(f"--repeats={options.repeats}: expected at least 1")
     if options.seed < 0:
         raise ValueError(f"--seed={options.seed}: expected 0 or more")
     scale, why = chosen_scale(options.scale, options.data_dir)
@@ -66,9 +76,11 @@ def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
     if options.data_dir:
         data_dir = epath.Path(options.data_dir).expanduser()
     else:
-        data_dir = datasets.prepared_stand_in(config.dataset, scale=scale)
+        data_dir = datasets.prepared_stand_in(
+            config.dataset, scale=scale, num_val_identities=num_val_identities
+        )
     name = options.exp.replace(":", ",").replace("/", "_")
-    job = Job(
+    return Job(
         exp=options.exp,
         config=config,
         paper=paper,
@@ -78,7 +90,6 @@ def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
         workdir=epath.Path(options.workdir or f"runs/{name}").expanduser(),
         command=command(options, scale),
     )
-    return run_repeats(job, options.repeats)
 
 
 def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
@@ -156,7 +167,7 @@ def keep_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1)):
+        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1)):
             mallopt(parameter, value)
 
 

@@ -1,3 +1,3 @@
-"""Person re-identification in JAX: models, losses, data, training and evaluation as pure functions."""
+"""Person re-identification in JAX: five papers as pure functions and carried state."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Augmentation on the device: every function is keyed per row, so the batch's layout does not matter.
+"""Augmentation on the device, keyed per row, so that the batch's layout does not matter.
 
 Images are [B, H, W, 3], ``keys`` are [B] keys of which each function uses its own row's. A row's
 result depends on its pixels and its key alone.

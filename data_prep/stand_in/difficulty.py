@@ -35,7 +35,7 @@ class Difficulty:
     colour_spread: float = 0.03
     pattern_rate: float = 0.35
     body_spread: float = 1.0
-    camera_colour: float = 0.75
+    camera_colour: float = 0.6
     camera_blur: float = 1.0
     camera_noise: float = 1.0
     viewpoint_bias: float = 1.0

@@ -96,15 +96,15 @@ def _paper() -> ConfigDict:
 def _small() -> ConfigDict:
     """From scratch in minutes on a laptop: half of ResNet-18's channels, half the image.
 
-    The dropout of 0.9 that the paper puts on 2048 pre-trained features leaves too little of 256
-    that have yet to be learned.
+    No dropout: the 0.9 that the paper puts on 2048 pre-trained features leaves too little of 256
+    that have yet to be learned, and 0.5 learned less than none for both losses.
     """
     config = _paper()
     config.data.image_size = (128, 64)
-    config.model.update(name="resnet18", width=32, dropout=0.5)
+    config.model.update(name="resnet18", width=32, dropout=0.0)
     config.sampler.batch_size = 32
-    config.optimizer.update(learning_rate=0.05, boundaries=(350, 450), num_steps=500)
-    config.train.update(log_every=25, checkpoint_every=250, validate_every=250)
+    config.optimizer.update(learning_rate=0.05, boundaries=(400, 520), num_steps=600)
+    config.train.update(log_every=25, checkpoint_every=200, validate_every=600)
     return config
 
 

@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
 
-from experiments import evaluate, job, run, tables
+from experiments import evaluate, job, run, search, tables
 from reid_jax import training
 
 ROOT = Path(__file__).parents[2]
@@ -135,6 +136,35 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     table.table, table.figure = None, "batch_contrastive/1"
     tables.make(table)
     assert Path("runs/batch_contrastive_figure_1.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_search_chooses_on_validation_identities(options, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    asked = options(workdir=None)
+    asked.key, asked.values = "margin", "0.5,1.0"
+    scores = search.search(asked)
+    assert set(scores) == {"0.5", "1.0"}
+    best = max(scores, key=scores.get)
+    assert f"best: margin={best}" in capsys.readouterr().out
+    assert not list(tmp_path.rglob("results.json")), "the test images were looked at"
+
+
+@pytest.mark.slow
+def test_a_run_killed_by_the_system_goes_on_to_the_same_result(finished, data_dir, tmp_path):
+    command = [sys.executable, "experiments/run.py", "--exp=batch_contrastive_market"]
+    command += ["--scale=small", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]
+    command += [f"--set={override}" for override in tiny.OVERRIDES]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (tmp_path / "run/checkpoints/last/2").exists():
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "run" / "results.json").exists()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results == json.loads((finished[0] / "results.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""Augmentation is keyed per row: no row's result depends on the others or on its place."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from reid_jax import augment
+from reid_jax.data import row_keys
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (64, 12, 8, 3), dtype=np.uint8)
+KEYS = row_keys(0, 0, 64)
+
+FUNCTIONS = {
+    "flip": augment.random_flip,
+    "crop": functools.partial(augment.random_crop, size=(9, 5)),
+    "shift": functools.partial(augment.random_shift, padding=3),
+    "erase": functools.partial(augment.random_erase, probability=0.5, fill=(1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_rows_do_not_depend_on_the_batch(name):
+    function = jax.jit(FUNCTIONS[name])
+    whole = np.asarray(function(IMAGES, KEYS))
+    order = RNG.permutation(64)[:10]
+    np.testing.assert_array_equal(function(IMAGES[order], KEYS[order]), whole[order])
+    typed = jax.random.wrap_key_data(jnp.asarray(KEYS))
+    np.testing.assert_array_equal(function(IMAGES, typed), whole)
+    assert whole.dtype == np.uint8
+    assert len({row.tobytes() for row in np.asarray(function(IMAGES[:1].repeat(64, 0), KEYS))}) > 1
+
+
+def test_flip_mirrors_about_half():
+    flipped = np.asarray(augment.random_flip(IMAGES, KEYS))
+    mirrored = (flipped == IMAGES[:, :, ::-1]).all((1, 2, 3))
+    kept = (flipped == IMAGES).all((1, 2, 3))
+    assert (mirrored ^ kept).all()
+    assert 20 < mirrored.sum() < 44
+
+
+def test_crop_is_a_window_and_all_places_occur():
+    crops = np.asarray(FUNCTIONS["crop"](IMAGES, KEYS))
+    places = set()
+    for image, crop in zip(IMAGES, crops, strict=True):
+        found = [
+            (top, left)
+            for top in range(4)
+            for left in range(4)
+            if (image[top : top + 9, left : left + 5] == crop).all()
+        ]
+        assert len(found) == 1
+        places.add(found[0])
+    assert {top for top, _ in places} == {left for _, left in places} == {0, 1, 2, 3}
+    with pytest.raises(ValueError, match="does not fit"):
+        augment.random_crop(IMAGES, KEYS, size=(13, 5))
+
+
+def test_erase_fills_one_rectangle():
+    erased = np.asarray(augment.random_erase(IMAGES, KEYS, probability=1.0, fill=(1, 2, 3)))
+    for image, result in zip(IMAGES, erased, strict=True):
+        rows, columns = np.nonzero((result == (1, 2, 3)).all(-1))
+        box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert (result[box] == (1, 2, 3)).all()
+        outside = np.ones(result.shape[:2], bool)
+        outside[box] = False
+        np.testing.assert_array_equal(result[outside], image[outside])
+    none = augment.random_erase(IMAGES, KEYS, probability=0.0, fill=(1, 2, 3))
+    np.testing.assert_array_equal(none, IMAGES)
+
+
+def test_normalise():
+    mean, std = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 8.0])
+    ours = augment.normalise(IMAGES, mean=mean, std=std)
+    np.testing.assert_allclose(ours, (IMAGES - mean) / std, rtol=1e-6)
+    image = RNG.random((12, 8, 3)) * 255
+    np.testing.assert_allclose(
+        augment.normalise(IMAGES, mean=image, std=std), (IMAGES - image) / std, rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,160 @@
+"""Every model takes steps with its objective, pairs go through the same step, images stay put."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+
+from reid_jax import losses, models, parallel, training
+from reid_jax.data import row_keys
+from reid_jax.training import objectives, schedules
+
+
+def changed_leaves(before, after):
+    different = jax.tree.map(
+        lambda a, b: bool(np.any(np.asarray(a) != np.asarray(b))), before, after
+    )
+    return jax.tree.leaves(different)
+
+
+@pytest.mark.parametrize(
+    ("model", "method"), [("resnet50", "batch_contrastive"), ("resnet18", "softmax")]
+)
+def test_every_model_takes_two_steps(model, method):
+    model = models.build(model, width=2, num_identities=tiny.IDENTITIES, dropout=0.5)
+    optimizer = schedules.sgd(lambda step: 0.01, momentum=0.9, weight_decay=5e-4)
+    objective, loss_state = objectives.softmax, None
+    if method == "batch_contrastive":
+        objective = functools.partial(
+            objectives.batch_contrastive, margin=1.0, center_rate=0.5, loss_weight=1.0
+        )
+        loss_state = losses.init_centers(tiny.IDENTITIES, 64)
+    state = training.create_state(
+        model,
+        optimizer,
+        jnp.zeros((1, *tiny.IMAGE)),
+        key=jax.random.key(0),
+        loss_state=loss_state,
+    )
+    step = jax.jit(
+        training.make_train_step(model, optimizer, objective, preprocess=tiny.preprocess)
+    )
+    first = state
+    for number in range(2):
+        state, metrics = step(state, tiny.batch_at(number))
+    assert int(state.step) == 2
+    assert np.isfinite(metrics["loss"])
+    assert all(changed_leaves(first.params, state.params))
+    assert all(changed_leaves(first.batch_stats, state.batch_stats))
+
+
+def pair_objective(outputs, batch, loss_state, *, axis_name=None):
+    """What a siamese method will minimise, to show that the step has room for it."""
+    verification = losses.verification_loss(outputs["pair_logits"], batch["same"])
+    identification = sum(
+        losses.identification_loss(outputs[f"logits_{s}"], batch[f"identity_{s}"]) for s in "ab"
+    )
+    contrastive = losses.contrastive_loss(
+        outputs["embedding_a"], outputs["embedding_b"], batch["same"], margin=1.0
+    )
+    positive = parallel.mean(contrastive, batch["same"], axis_name=axis_name, empty=jnp.nan)
+    loss = parallel.mean(verification + identification / 2, axis_name=axis_name)
+    return loss, (loss_state, {"positive_contrastive_loss": positive})
+
+
+def pair_batch(step, positives=3):
+    batch = {}
+    for number, suffix in enumerate("ab"):
+        single = tiny.batch_at(10 * step + number)
+        single["key"] = row_keys(3, step, tiny.BATCH, stream=number)
+        batch |= {f"{name}_{suffix}": value for name, value in single.items()}
+    batch["same"] = np.arange(tiny.BATCH) < positives
+    batch["identity_b"] = np.where(batch["same"], batch["identity_a"], batch["identity_b"])
+    return batch
+
+
+def pair_step(axis_name=None):
+    backbone = models.ResNet(blocks=(1, 1), bottleneck=False, width=4)
+    model = models.Siamese(
+        backbone, verification="square", num_identities=tiny.IDENTITIES, dropout=0.5
+    )
+    optimizer = optax.sgd(0.02)
+    image = jnp.zeros((1, *tiny.IMAGE))
+    state = training.create_state(model, optimizer, image, image, key=jax.random.key(0))
+    state = jax.tree.map(
+        lambda x: np.asarray(x, np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
+    )
+    step = training.make_train_step(
+        model, optimizer, pair_objective, axis_name=axis_name, preprocess=tiny.preprocess
+    )
+    return step, state
+
+
+@pytest.mark.usefixtures("float64")
+def test_pairs_spread_unevenly_over_devices_give_the_same_step():
+    step, state = pair_step()
+    step = jax.jit(step)
+    expected = state
+    for number in range(2):
+        expected, metrics = step(expected, pair_batch(number))
+    assert np.isfinite(metrics["positive_contrastive_loss"])
+    assert all(changed_leaves(state.params, expected.params))
+    step, state = pair_step(parallel.AXIS)
+    devices = jax.local_devices()[:4]
+    step, state = parallel.pmap_step(step, devices), parallel.replicate(state, devices)
+    for number in range(2):
+        state, parallel_metrics = step(state, parallel.shard(pair_batch(number), devices))
+    tiny.assert_close(jax.device_get(state), jax.device_get(expected), 1e-10)
+    tiny.assert_close(parallel_metrics, metrics, 1e-10)
+
+
+def test_a_batch_without_positive_pairs_logs_nothing_for_them():
+    same = jnp.zeros(4, bool)
+    mean = parallel.mean(jnp.ones(4), same, axis_name=None, empty=jnp.nan)
+    assert np.isnan(mean)
+    assert parallel.mean(jnp.ones(4), same, axis_name=None) == 0
+
+
+def test_resident_images_give_the_same_step():
+    step, state = tiny.make("batch_contrastive")
+    batch = tiny.batch_at(0)
+    rows = np.random.default_rng(0).permutation(tiny.BATCH).astype(np.int32)
+    images = np.empty_like(batch["image"])
+    images[rows] = batch["image"]
+    expected = jax.jit(step)(state, batch)
+    without = {name: value for name, value in batch.items() if name != "image"} | {"row": rows}
+    resident = jax.jit(training.with_resident_images(step))(state, without, images)
+    jax.tree.map(np.testing.assert_array_equal, resident, expected)
+
+
+def test_preprocessing_without_keys_is_refused():
+    step, state = tiny.make("softmax")
+    batch = tiny.batch_at(0)
+    del batch["key"]
+    with pytest.raises(ValueError, match="no 'key'"):
+        step(state, batch)
+
+
+def test_fig1_distances_against_loops():
+    rng = np.random.default_rng(0)
+    x, labels = rng.normal(size=(7, 3)).astype(np.float32), np.array([0, 1, 1, 2, 0, 3, 1])
+    pairs = [
+        (labels[i] == labels[j], np.linalg.norm(x[i] - x[j]))
+        for i in range(7)
+        for j in range(7)
+        if i != j
+    ]
+    ours = objectives.batch_distances(jnp.asarray(x), jnp.asarray(labels))
+    intra = [d for same, d in pairs if same]
+    inter = [d for same, d in pairs if not same]
+    np.testing.assert_allclose(ours["intra_distance"], np.mean(intra), rtol=1e-5)
+    np.testing.assert_allclose(ours["inter_distance_mean"], np.mean(inter), rtol=1e-5)
+    np.testing.assert_allclose(ours["inter_distance_min"], np.min(inter), rtol=1e-5)
+    alone = objectives.batch_distances(jnp.asarray(x), jnp.arange(7))
+    assert np.isnan(alone["intra_distance"])
+    assert np.isnan(alone["inter_distance_min"])
+    assert np.isfinite(alone["inter_distance_mean"])
