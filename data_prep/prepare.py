@@ -91,7 +91,7 @@ def prepare(
     inputs = _digest(
         tree, listing, options | {"skip_bad_images": skip_bad_images, "stand_in": stand_in}
     )
-    with _locked(data_dir, dataset):
+    with locked(data_dir, dataset):
         prepared = _prepared(data_dir, dataset, inputs)
         if prepared is not None:
             print(f"{dataset} is already prepared in {data_dir}, from the same files and options")
@@ -182,9 +182,9 @@ def _digest(tree: RawTree, listing: Listing, options: dict) -> str:
 
 
 @contextlib.contextmanager
-def _locked(data_dir: epath.PathLike, dataset: str) -> Iterator[None]:
-    # Two runs that start together would each take the other's unfinished files for leftovers.
-    # A bucket has no locks.
+def locked(data_dir: epath.PathLike, dataset: str) -> Iterator[None]:
+    """Lets one process at a time write a data set below a directory; a bucket has no locks."""
+    # Two that start together would each take the other's unfinished files for leftovers.
     if "://" in os.fspath(data_dir):
         yield
         return

@@ -7,7 +7,7 @@ import os
 from etils import epath
 
 from data_prep import stand_in
-from data_prep.prepare import prepare
+from data_prep.prepare import locked, prepare
 from reid_jax import parallel
 
 __all__ = ["cache_dir", "prepared_stand_in"]
@@ -39,16 +39,17 @@ def prepared_stand_in(dataset: str, *, scale: str, num_val_identities: int = 0) 
     root = cache_dir() / "stand_in" / f"{dataset}-{scale}-v{stand_in.RENDERER_VERSION}"
     data_dir = root / (f"prepared-val{num_val_identities}" if num_val_identities else "prepared")
     if parallel.is_main_process():
-        progress = not (data_dir / dataset).exists()
-        if progress:
-            print(f"No --data_dir: rendering and preparing a stand-in of {dataset} in {root}.")
-        WRITERS[dataset](root / "raw", full=scale == "paper", progress=progress)
-        prepare(
-            dataset,
-            root / "raw",
-            data_dir,
-            num_val_identities=num_val_identities,
-            progress=progress,
-        )
+        with locked(root, dataset):
+            progress = not (data_dir / dataset).exists()
+            if progress:
+                print(f"No --data_dir: rendering and preparing a stand-in of {dataset} in {root}.")
+            WRITERS[dataset](root / "raw", full=scale == "paper", progress=progress)
+            prepare(
+                dataset,
+                root / "raw",
+                data_dir,
+                num_val_identities=num_val_identities,
+                progress=progress,
+            )
     parallel.barrier("stand-in prepared")
     return data_dir

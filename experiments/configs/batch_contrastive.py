@@ -103,8 +103,8 @@ def _small() -> ConfigDict:
     config.data.image_size = (128, 64)
     config.model.update(name="resnet18", width=32, dropout=0.0)
     config.sampler.batch_size = 32
-    config.optimizer.update(learning_rate=0.05, boundaries=(400, 520), num_steps=600)
-    config.train.update(log_every=25, checkpoint_every=200, validate_every=600)
+    config.optimizer.update(learning_rate=0.05, boundaries=(480, 620), num_steps=700)
+    config.train.update(log_every=25, checkpoint_every=350, validate_every=700)
     return config
 
 
