@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from typing import Any
 
 from etils import epath
@@ -40,7 +41,12 @@ class MetricsLog:
         kept = [record for record in read_metrics(workdir) if record["step"] < first_step]
         self._lines = [_json_line(record) for record in kept]
         self._unwritten = True
-        self._events = SummaryWriter(str(epath.Path(workdir) / "tensorboard"), flush_secs=30)
+        self._event_dir = epath.Path(workdir) / "tensorboard"
+        # The event writer knows local files only; those of a bucket are copied there.
+        self._in_bucket = "://" in str(self._event_dir)
+        local_dir = tempfile.mkdtemp() if self._in_bucket else str(self._event_dir)
+        self._local_event_dir = epath.Path(local_dir)
+        self._events = SummaryWriter(local_dir, flush_secs=30)
 
     def write(self, record: dict[str, Any], *, to_tensorboard: bool = True) -> None:
         """Adds one record, which has a ``step``; a value that is not finite is written as null."""
@@ -56,6 +62,11 @@ class MetricsLog:
         if self._unwritten:
             self._path.write_text("".join(self._lines))
             self._unwritten = False
+        if self._in_bucket:
+            self._events.flush()
+            self._event_dir.mkdir(parents=True, exist_ok=True)
+            for file in self._local_event_dir.iterdir():
+                file.copy(self._event_dir / file.name, overwrite=True)
 
     def close(self) -> None:
         """Writes what is left."""
