@@ -54,7 +54,7 @@ def batch_contrastive(
     config = softmax(scale, dataset=dataset, dropout=dropout)
     config.method = "batch_contrastive"
     if loss_weight is None:
-        loss_weight = 1.0 if scale == "paper" else 0.1
+        loss_weight = 1.0 if scale == "paper" else 0.3
     config.loss = ConfigDict(
         {
             "margin": margin,

@@ -2,7 +2,8 @@
 
 A single-image network is ``apply(variables, image [B, H, W, 3], train=...)`` and returns a
 dictionary with at least ``embedding`` [B, D] and, with ``num_identities=K``, ``logits`` [B, K]. It
-has the fields ``num_identities``, ``dropout``, ``axis_name``, ``num_streams`` (see :class:`ResNet`).
+has the fields ``num_identities``, ``dropout``, ``axis_name`` and ``num_streams`` of
+:class:`ResNet`.
 """
 
 from __future__ import annotations

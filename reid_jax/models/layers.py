@@ -1,9 +1,9 @@
 """Convolution, batch norm, pooling and dropout as every network here uses them.
 
-Convolution, pooling and batch norm have one definition (``lax.conv_general_dilated``,
-``lax.reduce_window``, the formulas below) and, on a CPU, a second formulation of the same result
-that XLA runs faster there. ``lax.platform_dependent`` chooses when a function is lowered, so
-lowering for a TPU or a GPU on a machine that has neither still gives the definition.
+Convolution and pooling have one definition (``lax.conv_general_dilated``, ``lax.reduce_window``)
+and, on a CPU, a second formulation of the same result that XLA runs faster there.
+``lax.platform_dependent`` chooses when a function is lowered, so lowering for a TPU or a GPU on a
+machine that has neither still gives the definition.
 
 Layouts are NHWC for activations and HWIO for kernels, padding is always explicit: ``'SAME'`` at
 stride 2 is not what PyTorch and Caffe do.
@@ -57,70 +57,104 @@ def conv(
             f"conv needs x [B, H, W, C] and kernel [h, w, C, O] with the same C, got "
             f"{x.shape} and {kernel.shape}."
         )
-    if kernel.shape[:2] == (1, 1) and padding == NO_PADDING:
-        return _pointwise(x, kernel, strides)
-    return _convolution(x, kernel, strides, padding)
+    return _conv(x, kernel, strides, padding)
 
 
 def _convolution(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+    """The definition."""
     return lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _pointwise(x: jax.Array, kernel: jax.Array, strides: Pair) -> jax.Array:
-    """1x1 convolution; on a CPU a matrix product, 2 to 8 times as fast as the convolution there."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, kernel: _product(_every(x, strides), kernel[0, 0]),
-        default=lambda x, kernel: _convolution(x, kernel, strides, NO_PADDING),
-    )
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _conv(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+    def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        patches = _patches(x, kernel.shape[:2], strides, padding)
+        return _product(patches, kernel.reshape(-1, kernel.shape[3]))
+
+    def definition(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _convolution(x, kernel, strides, padding)
+
+    def padded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        missing = 64 - kernel.shape[3]
+        kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, missing)))
+        return _convolution(x, kernel, strides, padding)[..., :-missing]
+
+    if _is_product_on_cpu(x, kernel, strides, padding):
+        on_cpu = product
+    elif x.shape[3] <= 3 and kernel.shape[3] < 64:
+        # 20 ms for 7x7x3x32 on 32 images of 128 x 64, and 7 ms for 64 output channels.
+        on_cpu = padded
+    else:
+        on_cpu = definition
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=definition)
 
 
-def _pointwise_forward(
-    x: jax.Array, kernel: jax.Array, strides: Pair
+def _conv_forward(
+    x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _pointwise(x, kernel, strides), (x, kernel)
+    return _conv(x, kernel, strides, padding), (x, kernel)
 
 
-def _pointwise_backward(
-    strides: Pair, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+def _conv_backward(
+    strides: Pair, padding: Padding, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    def with_products(
-        x: jax.Array, kernel: jax.Array, dy: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        rows = tuple(range(3))
-        dkernel = lax.dot_general(_every(x, strides), dy, ((rows, rows), ((), ())))
-        dx = _spread(_product(dy, kernel[0, 0].T), x.shape[1:3], strides)
-        return dx, dkernel[None, None]
+    x, kernel = residuals
 
-    def with_convolutions(
-        x: jax.Array, kernel: jax.Array, dy: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        _, vjp = jax.vjp(lambda x, kernel: _convolution(x, kernel, strides, NO_PADDING), x, kernel)
+    def product(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        patches, to_image = jax.vjp(lambda x: _patches(x, kernel.shape[:2], strides, padding), x)
+        dkernel = _transposed_product(patches, dy).reshape(kernel.shape)
+        (dx,) = to_image(_product(dy, kernel.reshape(-1, kernel.shape[3]).T))
+        return dx, dkernel
+
+    def definition(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        _, vjp = jax.vjp(lambda x, kernel: _convolution(x, kernel, strides, padding), x, kernel)
         return vjp(dy)
 
-    return lax.platform_dependent(*residuals, dy, cpu=with_products, default=with_convolutions)
+    on_cpu = product if _is_product_on_cpu(x, kernel, strides, padding) else definition
+    return lax.platform_dependent(x, kernel, dy, cpu=on_cpu, default=definition)
 
 
-_pointwise.defvjp(_pointwise_forward, _pointwise_backward)
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _is_product_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> bool:
+    """Whether the product of patches and kernel is the fast form on a CPU.
+
+    XLA's convolution takes 2 to 8 times as long for 1x1 kernels, and up to 100 times as long where
+    the result has one or two columns (jaxlib 0.10.2).
+    """
+    columns = (x.shape[2] + sum(padding[1]) - kernel.shape[1]) // strides[1] + 1
+    return kernel.shape[:2] == (1, 1) or columns <= 2
+
+
+def _patches(x: jax.Array, size: Pair, strides: Pair, padding: Padding) -> jax.Array:
+    """[B, h, w, rows * columns * C]: under each position of the kernel, the values it meets."""
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
+    last = [length - n for length, n in zip(x.shape[1:3], size, strict=True)]
+    shifted = [
+        x[:, i : i + last[0] + 1 : strides[0], j : j + last[1] + 1 : strides[1]]
+        for i in range(size[0])
+        for j in range(size[1])
+    ]
+    return shifted[0] if size == (1, 1) else jnp.concatenate(shifted, -1)
 
 
 def _product(x: jax.Array, matrix: jax.Array) -> jax.Array:
     return lax.dot_general(x, matrix, (((3,), (0,)), ((), ())))
 
 
-def _every(x: jax.Array, strides: Pair) -> jax.Array:
-    return x[:, :: strides[0], :: strides[1]]
+def _transposed_product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """[C, O] sum over rows and positions of x [B, H, W, C] times y [B, H, W, O].
 
-
-def _spread(x: jax.Array, size: Pair, strides: Pair) -> jax.Array:
-    """The transpose of :func:`_every`: zeros between the rows and columns, up to ``size``."""
-    tail = [(n - 1) % stride for n, stride in zip(size, strides, strict=True)]
-    config = [(0, 0, 0), *((0, t, s - 1) for t, s in zip(tail, strides, strict=True)), (0, 0, 0)]
-    return lax.pad(x, jnp.zeros((), x.dtype), config)
+    On matrices of two axes and with the narrower one first: XLA then transposes no large array.
+    """
+    x, y = x.reshape(-1, x.shape[-1]), y.reshape(-1, y.shape[-1])
+    rows_with_rows = (((0,), (0,)), ((), ()))
+    if x.shape[1] <= y.shape[1]:
+        return lax.dot_general(x, y, rows_with_rows)
+    return lax.dot_general(y, x, rows_with_rows).T
 
 
 class Conv(nn.Module):
@@ -148,10 +182,10 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (*self.kernel_size, x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = None
         if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv(x, kernel, strides=self.strides, padding=self.padding)
         return y if bias is None else y + bias
@@ -173,10 +207,10 @@ def normalise(
 
     .. math:: y = \gamma \, (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta
 
-    (Ioffe and Szegedy 2015, Alg. 1) with mean and biased variance over all rows and positions of a stream, on all devices. The
-    gradient is written out: XLA's derivative of the forward pass takes three times as long on a
-    CPU. It is the derivative of the loss through the statistics of every device, that is, what
-    differentiating the same formula with ``lax.pmean`` gives.
+    (Ioffe and Szegedy 2015, Alg. 1) with mean and biased variance over all rows and positions of a
+    stream, on all devices. The gradient is written out, because XLA's derivative of the forward
+    pass takes three times as long on a CPU. It goes through the statistics of every device: what
+    differentiating the formula with ``lax.pmean`` gives.
 
     Args:
         x: [B, ..., C]; the ``num_streams`` equal parts of its first axis have separate statistics.
@@ -203,10 +237,27 @@ def normalise(
     return y, lax.stop_gradient(mean), lax.stop_gradient(variance)
 
 
-def _in_streams(x: jax.Array, num_streams: int) -> jax.Array:
-    """[S, N, C] with the rows and positions of a stream on one axis, float32 or wider."""
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    return x.reshape(num_streams, -1, x.shape[-1]).astype(wide)
+def _streams(x: jax.Array, num_streams: int) -> list[jax.Array]:
+    """Rows and positions of each stream as [N, C], float32 or wider.
+
+    Always two axes: on a CPU, XLA sums a product over [1, N, C] fifty times slower than over [N, C]
+    (jaxlib 0.10.2).
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(-1, x.shape[-1])
+    return jnp.split(wide, num_streams)
+
+
+def _affine(x: jax.Array, num_streams: int, *terms: Any) -> jax.Array:
+    """The sum over ``terms`` (rows of each stream or None, factors [S, C]) of rows * factor.
+
+    One multiplication and addition a value, with all that depends on the channel alone folded into
+    the factors: one pass over memory.
+    """
+    out = []
+    for stream in range(num_streams):
+        parts = [f[stream] if rows is None else rows[stream] * f[stream] for rows, f in terms]
+        out.append(functools.reduce(jnp.add, parts))
+    return jnp.concatenate(out).reshape(x.shape).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -218,14 +269,15 @@ def _normalise(
     num_streams: int,
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    rows = _in_streams(x, num_streams)
-    mean = parallel.cross_mean(rows.mean(1), axis_name=axis_name)
+    rows = _streams(x, num_streams)
+    mean = jnp.stack([r.mean(0) for r in rows])
+    mean = parallel.cross_mean(mean, axis_name=axis_name)
     # In two passes: the difference of E[x^2] and E[x]^2 loses digits where the mean is large.
-    variance = jnp.square(rows - mean[:, None]).mean(1)
+    variance = jnp.stack([jnp.square(r - m).mean(0) for r, m in zip(rows, mean, strict=True)])
     variance = parallel.cross_mean(variance, axis_name=axis_name)
     factor = scale * lax.rsqrt(variance + epsilon)
-    y = (rows - mean[:, None]) * factor[:, None] + bias
-    return y.reshape(x.shape).astype(x.dtype), mean, variance
+    y = _affine(x, num_streams, (_streams(x, num_streams), factor), (None, bias - mean * factor))
+    return y, mean, variance
 
 
 def _normalise_forward(
@@ -244,23 +296,22 @@ def _normalise_backward(
     epsilon: float, num_streams: int, axis_name: str | None, residuals: Any, cotangents: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     x, scale, bias, mean, variance = residuals
-    rows = _in_streams(x, num_streams) - mean[:, None]
-    dy = _in_streams(cotangents[0], num_streams)
+    rows = _streams(x, num_streams)
+    dy = _streams(cotangents[0], num_streams)
     inverse = lax.rsqrt(variance + epsilon)
-    dy_mean = dy.mean(1)
-    slope = (dy * rows).mean(1) * inverse
+    # Means of dy and of dy * (x - mean) / deviation.
+    level = jnp.stack([d.mean(0) for d in dy])
+    slope = jnp.stack([(d * r).mean(0) for d, r in zip(dy, rows, strict=True)])
+    slope = (slope - mean * level) * inverse
     # Parameter gradients are this device's share; the step averages gradients over the devices.
-    num_rows = rows.shape[1]
-    dscale = num_rows * slope.sum(0)
-    dbias = num_rows * dy_mean.sum(0)
-    dy_mean, slope = parallel.cross_mean((dy_mean, slope), axis_name=axis_name)
-    centred = dy - dy_mean[:, None] - rows * (slope * inverse)[:, None]
-    dx = centred * (scale * inverse)[:, None]
-    return (
-        dx.reshape(x.shape).astype(x.dtype),
-        dscale.astype(scale.dtype),
-        dbias.astype(bias.dtype),
-    )
+    dscale = rows[0].shape[0] * slope.sum(0)
+    dbias = rows[0].shape[0] * level.sum(0)
+    level, slope = parallel.cross_mean((level, slope), axis_name=axis_name)
+    # dx = factor * (dy - level - slope * (x - mean) * inverse)
+    factor = scale * inverse
+    pull = factor * slope * inverse
+    dx = _affine(x, num_streams, (dy, factor), (rows, -pull), (None, mean * pull - level * factor))
+    return dx, dscale.astype(scale.dtype), dbias.astype(bias.dtype)
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)
@@ -293,10 +344,10 @@ class BatchNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         channels = (x.shape[-1],)
-        scale = self.param("scale", self.scale_init, channels)
-        bias = self.param("bias", nn.initializers.zeros, channels)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        running_variance = self.variable("batch_stats", "var", jnp.ones, channels)
+        scale = self.param("scale", self.scale_init, channels, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, channels, jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
+        running_variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         (x,) = nn.dtypes.promote_dtype(x, dtype=self.dtype)
         if not train:
             factor = scale * lax.rsqrt(running_variance.value + self.epsilon)
@@ -351,9 +402,9 @@ def max_pool(
     """Maximum over windows of the image; padding never wins.
 
     On a CPU it is the maximum of shifted slices, because XLA's gradient of ``reduce_window`` is
-    slow there. Where several values of a window are the maximum the gradient goes to the first of them
-    from ``reduce_window`` and is divided among them on a CPU; both are subgradients. (After a ReLU
-    the usual tie is at 0, where no gradient passes either way.)
+    slow there. Where several values of a window are the maximum, the gradient goes to the first of
+    them from ``reduce_window`` and is divided among them on a CPU; both are subgradients. (After a
+    ReLU the usual tie is at 0, where no gradient passes either way.)
 
     Args:
         x: [B, H, W, C].
