@@ -38,18 +38,17 @@ def prepared_stand_in(dataset: str, *, scale: str, num_val_identities: int = 0) 
         )
     root = cache_dir() / "stand_in" / f"{dataset}-{scale}-v{stand_in.RENDERER_VERSION}"
     data_dir = root / (f"prepared-val{num_val_identities}" if num_val_identities else "prepared")
-    if parallel.is_main_process():
-        with locked(root, dataset):
-            progress = not (data_dir / dataset).exists()
-            if progress:
-                print(f"No --data_dir: rendering and preparing a stand-in of {dataset} in {root}.")
-            WRITERS[dataset](root / "raw", full=scale == "paper", progress=progress)
-            prepare(
-                dataset,
-                root / "raw",
-                data_dir,
-                num_val_identities=num_val_identities,
-                progress=progress,
-            )
-    parallel.barrier("stand-in prepared")
+    # Every process does so: hosts may have a cache each, and the renderer is deterministic.
+    with locked(root, dataset):
+        progress = not (data_dir / dataset).exists() and parallel.is_main_process()
+        if progress:
+            print(f"No --data_dir: rendering and preparing a stand-in of {dataset} in {root}.")
+        WRITERS[dataset](root / "raw", full=scale == "paper", progress=progress)
+        prepare(
+            dataset,
+            root / "raw",
+            data_dir,
+            num_val_identities=num_val_identities,
+            progress=progress,
+        )
     return data_dir

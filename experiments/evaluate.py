@@ -23,19 +23,16 @@ def evaluate_again(options: argparse.Namespace) -> None:
     """Does what the command line says."""
     from etils import epath
 
-    from experiments import datasets, job
+    from experiments import job
     from reid_jax import data, parallel
 
     workdir = epath.Path(options.workdir).expanduser()
     config, record, variables = job.load_run(workdir)
     dataset = options.dataset or config.dataset
     protocol = options.protocol or config.evaluation.protocol
-    if options.data_dir:
-        data_dir = epath.Path(options.data_dir).expanduser()
-    else:
-        data_dir = datasets.prepared_stand_in(dataset, scale=record["scale"])
+    data_dir = epath.Path(options.data_dir or record["data_dir"]).expanduser()
     split = job.open_splits(data_dir, dataset, protocol)
-    facts, _ = job.evaluate(config, variables, split, protocol)
+    facts, _, _ = job.evaluate(config, variables, split, protocol)
     results = {
         "exp": record["exp"],
         "method": config.method,
@@ -66,7 +63,7 @@ def main() -> int:
     parser.add_argument(
         "--data_dir",
         default=os.environ.get("REID_DATA_DIR"),
-        help="where prepare.py put the data sets; default $REID_DATA_DIR, else a stand-in",
+        help="where prepare.py put the data sets; default $REID_DATA_DIR, else as in the run",
     )
     options = parser.parse_args()
     prepare_jax()

@@ -108,10 +108,12 @@ def run(job: Job) -> dict[str, Any]:
     if results_path.exists():
         _claimed(job)
         _say(f"{job.workdir} is finished already: its results are kept.")
+        if parallel.is_main_process() and not (job.workdir / "report.html").exists():
+            write_report(job.workdir, job.config, split)
         return json.loads(results_path.read_text())
 
     trained = train(job)
-    facts, ranking = evaluate(job.config, trained.variables, split, protocol)
+    facts, result, compared = evaluate(job.config, trained.variables, split, protocol)
     results = {
         "exp": job.exp,
         "method": job.config.method,
@@ -127,7 +129,7 @@ def run(job: Job) -> dict[str, Any]:
     }
     if parallel.is_main_process():
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **ranking)
+        np.savez_compressed(buffer, **_ranking_arrays(result, compared))
         (job.workdir / "ranking.npz").write_bytes(buffer.getvalue())
         write_json(results_path, results)
         write_report(job.workdir, job.config, split)
@@ -168,11 +170,9 @@ def _train(
     )
     shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
     embedding = jax.eval_shape(functools.partial(model.apply, train=False), shapes, image)
-    objective, loss_state = METHODS[config.method](
-        config, num_identities, embedding["embedding"].shape[-1]
-    )
+    method = METHODS[config.method](config, num_identities, embedding["embedding"].shape[-1])
     state = training.create_state(
-        model, optimizer, image, key=jax.random.key(job.seed), loss_state=loss_state
+        model, optimizer, image, key=jax.random.key(job.seed), loss_state=method.loss_state
     )
     weights = None
     if config.model.weights:
@@ -199,7 +199,7 @@ def _train(
     step = training.make_train_step(
         model,
         optimizer,
-        objective,
+        method.objective,
         axis_name=parallel.AXIS,
         preprocess=functools.partial(_augmented, config=config),
     )
@@ -230,7 +230,7 @@ def _train(
         val = open_splits(job.data_dir, config.dataset, "single-query", prefix="val_")
 
         def validate(state: training.TrainState) -> dict[str, float]:
-            facts, _ = evaluate(config, _variables(state), val, "single-query")
+            facts, _, _ = evaluate(config, _variables(state), val, "single-query")
             return {name: facts["metrics"][name] for name in ("map_step", "rank1")}
 
     final = training.fit(
@@ -245,6 +245,7 @@ def _train(
         workdir=job.workdir,
         learning_rate=schedule,
         validate=validate,
+        refresh=method.refresh,
     )
     steps = int(final.step)
     if validate is not None and (best := checkpoints.restore_best(state)) is not None:
@@ -320,8 +321,8 @@ def _embed(config: ConfigDict, variables: Any, source: data.Source) -> np.ndarra
 
 def evaluate(
     config: ConfigDict, variables: Any, split: Split, protocol: str
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The part of ``results.json`` that a protocol gives, and the arrays of ``ranking.npz``.
+) -> tuple[dict[str, Any], evaluation.RankingResult, tuple]:
+    """The part of ``results.json`` that a protocol gives, the ranking, and what was ranked.
 
     Args:
         config: of the run that made the variables.
@@ -361,12 +362,14 @@ def evaluate(
         gallery.identities,
         gallery.cameras,
     )
-    return facts, {**_ranking_arrays(result), **_pair_arrays(compared), **_listed(result, compared)}
+    return facts, result, compared
 
 
-def _ranking_arrays(result: evaluation.RankingResult) -> dict[str, np.ndarray]:
+def _ranking_arrays(result: evaluation.RankingResult, compared: tuple) -> dict[str, np.ndarray]:
+    """What ``ranking.npz`` holds for the report."""
     names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
-    return {name: getattr(result, name) for name in names}
+    arrays = {name: getattr(result, name) for name in names}
+    return {**arrays, **_pair_arrays(compared), **_listed(result, compared)}
 
 
 def _pair_arrays(compared: tuple) -> dict[str, np.ndarray]:
@@ -464,7 +467,10 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
         ),
     }
     path = job.workdir / "config.json"
-    if path.exists():
+    started = (job.workdir / "results.json").exists() or any(
+        step.name.isdigit() for step in _entries(job.workdir / "checkpoints" / "last")
+    )
+    if started and path.exists():
         known = _flat(json.loads(path.read_text()))
         differing = [
             f"{name}: {known.get(name)} there, {value} here"
@@ -481,6 +487,7 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
         job.workdir.mkdir(parents=True, exist_ok=True)
         record |= {
             "command": job.command,
+            "data_dir": str(job.data_dir),
             "devices": jax.devices()[0].device_kind,
             "versions": {
                 name: importlib.metadata.version(name)
@@ -492,6 +499,10 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
         write_json(path, record)
     parallel.barrier("work directory claimed")
     return source, labels
+
+
+def _entries(directory: epath.Path) -> list[epath.Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

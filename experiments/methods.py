@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,25 +13,38 @@ from ml_collections import ConfigDict
 from reid_jax import data, losses
 from reid_jax.training import objectives
 
-__all__ = ["METHODS", "SAMPLERS"]
+__all__ = ["DEVIATIONS", "METHODS", "SAMPLERS", "Method"]
 
 
-def _softmax(config: ConfigDict, num_identities: int, dim: int) -> tuple[Callable[..., Any], Any]:
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """What the training loop needs of a method.
+
+    Attributes:
+        objective: see :mod:`reid_jax.training.objectives`.
+        loss_state: its initial state.
+        refresh: gives the loss state before each step from the training state, or None.
+    """
+
+    objective: Callable[..., Any]
+    loss_state: Any = None
+    refresh: Callable[[Any], Any] | None = None
+
+
+def _softmax(config: ConfigDict, num_identities: int, dim: int) -> Method:
     del config, num_identities, dim
-    return objectives.softmax, None
+    return Method(objectives.softmax)
 
 
-def _batch_contrastive(
-    config: ConfigDict, num_identities: int, dim: int
-) -> tuple[Callable[..., Any], Any]:
+def _batch_contrastive(config: ConfigDict, num_identities: int, dim: int) -> Method:
     if config.loss.gradient not in ("autodiff", "eq8"):
         raise ValueError(f"loss.gradient={config.loss.gradient!r}; known: autodiff, eq8")
     objective = functools.partial(objectives.batch_contrastive, **config.loss)
-    return objective, losses.init_centers(num_identities, dim)
+    return Method(objective, losses.init_centers(num_identities, dim))
 
 
 METHODS = {"softmax": _softmax, "batch_contrastive": _batch_contrastive}
-"""``METHODS[method](config, num_identities, dim) -> (objective, loss_state)``"""
+"""``METHODS[method](config, num_identities, dim) -> Method``"""
 
 
 def _uniform(config: ConfigDict, labels: np.ndarray, cameras: np.ndarray | None, seed: int) -> Any:

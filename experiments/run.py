@@ -65,13 +65,12 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
     if options.seed < 0:
         raise ValueError(f"--seed={options.seed}: expected 0 or more")
     scale, why = chosen_scale(options.scale, options.data_dir)
-    config, paper = configs.build_config(options.exp, configs.EXPERIMENTS, scale=scale)
+    config = configs.build_config(options.exp, configs.EXPERIMENTS, scale=scale)
     if options.splits not in ("0", "all"):
         raise ValueError(f"--splits={options.splits}: {config.dataset} has one split, 0")
     configs.apply_overrides(config, options.overrides)
     if options.dataset and options.dataset != config.dataset:
         config.dataset = options.dataset
-        paper = None
     say(f"{options.exp} on {config.dataset}, scale {scale} ({why}).")
     if options.data_dir:
         data_dir = epath.Path(options.data_dir).expanduser()
@@ -83,7 +82,7 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
     return Job(
         exp=options.exp,
         config=config,
-        paper=paper,
+        paper=configs.paper_row(options.exp, config, configs.EXPERIMENTS, scale=scale),
         scale=scale,
         seed=options.seed,
         data_dir=data_dir,
@@ -97,6 +96,15 @@ def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
     from experiments import job as jobs
     from reid_jax import report
 
+    workdir = job.workdir
+    single_run_is_there = (workdir / "config.json").exists()
+    if repeats > 1 and single_run_is_there:
+        workdir /= "repeats"
+        say(f"{job.workdir} holds a single run, which is kept: the repeats go to {workdir}.")
+    elif repeats == 1 and not single_run_is_there and (workdir / "results.json").exists():
+        workdir /= f"seed_{job.seed}"
+        say(f"{job.workdir} holds repeats, which are kept: this run is {workdir}.")
+    job = dataclasses.replace(job, workdir=workdir)
     if repeats == 1:
         results = jobs.run(job)
     else:
@@ -131,7 +139,7 @@ def command(options: argparse.Namespace, scale: str) -> str:
     """The command that does the same again, with the scale that was taken."""
     words = ["python", "experiments/run.py", f"--exp={options.exp}", f"--scale={scale}"]
     words += [f"--seed={options.seed}", f"--repeats={options.repeats}"]
-    for name in ("dataset", "data_dir"):
+    for name in ("dataset", "data_dir", "workdir"):
         if getattr(options, name):
             words.append(f"--{name}={getattr(options, name)}")
     words += [f"--set={override}" for override in options.overrides]
@@ -183,18 +191,17 @@ def exit_status(program: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("Stopped: the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, FileExistsError, ImportError, NonFiniteLossError) as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 1
     except Exception as error:
+        message = str(error)
         # Orbax and TensorStore wrap the system's error in their own.
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in message:
+            message = (
+                f"the disk is full ({message}). Make room and give the same command again: it goes "
+                "on from the last checkpoint."
+            )
+        elif not isinstance(error, (ValueError, OSError, ImportError, NonFiniteLossError)):
             raise
-        print(
-            f"error: the disk is full ({error}). Make room and give the same command again: it "
-            "goes on from the last checkpoint.",
-            file=sys.stderr,
-        )
+        print(f"error: {message}", file=sys.stderr)
         return 1
     return 0
 

@@ -88,7 +88,8 @@ def _on_cloud_tpu() -> bool:
 
 
 def _several_tasks() -> bool:
-    names = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    # SLURM_NTASKS is also set where a batch script runs a single process without srun.
+    names = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     return any(int(os.environ.get(name, "1")) > 1 for name in names)
 
 
@@ -223,7 +224,7 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     The copy is always a new buffer: a donated input must not be the caller's own array.
     """
     everywhere = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec())
-    return jax.tree.map(lambda leaf: jax.device_put(np.array(leaf), everywhere), tree)
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere, may_alias=False), tree)
 
 
 def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callable[..., Any]:

@@ -102,7 +102,9 @@ import pkgutil, importlib, sys
 import reid_jax, experiments.run, experiments.tables, experiments.evaluate, data_prep.prepare
 for module in pkgutil.walk_packages(reid_jax.__path__, "reid_jax."):
     importlib.import_module(module.name)
-import experiments.job, experiments.datasets
+import experiments.job, experiments.datasets, tempfile
+from reid_jax.training.logs import MetricsLog
+MetricsLog(tempfile.mkdtemp(), first_step=0).close()
 import tensorflow_datasets
 print(sorted({"tensorflow", "torch"} & set(sys.modules)))
 """

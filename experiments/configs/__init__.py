@@ -6,6 +6,7 @@ from experiments.configs.experiment import (
     PaperTable,
     apply_overrides,
     build_config,
+    paper_row,
 )
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "PaperTable",
     "apply_overrides",
     "build_config",
+    "paper_row",
 ]
 
 EXPERIMENTS: dict[str, Experiment] = {**batch_contrastive.EXPERIMENTS}

@@ -11,7 +11,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-__all__ = ["Experiment", "PaperTable", "apply_overrides", "build_config"]
+__all__ = ["Experiment", "PaperTable", "apply_overrides", "build_config", "paper_row"]
+
+
+_MAY_BE_ZERO = ("data.shift", "train.validate_every")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +47,23 @@ class PaperTable:
     rows: Mapping[str, str]
 
 
-def build_config(
-    exp: str, experiments: Mapping[str, Experiment], *, scale: str
-) -> tuple[ConfigDict, Mapping[str, float] | None]:
-    """The config of ``NAME[:key=value,...]``, and the paper's numbers if it is the row as printed.
+def paper_row(
+    exp: str, config: ConfigDict, experiments: Mapping[str, Experiment], *, scale: str
+) -> dict[str, float] | None:
+    """The paper's numbers of an experiment, if a config is still that row: None if it is another.
+
+    A row is its method, loss, data set and dropout; a schedule or a size makes no other row of it.
+    """
+    experiment = experiments[exp.partition(":")[0]]
+    printed = experiment.config(scale)
+    same = all(config[key] == printed[key] for key in ("method", "dataset", "loss"))
+    return (
+        dict(experiment.paper) if same and config.model.dropout == printed.model.dropout else None
+    )
+
+
+def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str) -> ConfigDict:
+    """The config of ``NAME[:key=value,...]``.
 
     Raises:
         ValueError: for an unknown name, key or value, with the known ones.
@@ -69,9 +85,7 @@ def build_config(
         if key not in parameters:
             raise ValueError(f"{name} has no key {key!r}{_known(key, parameters)}")
         row[key] = _parsed(f"{name}:{key}", text, parameters[key].default)
-    config = experiment.config(scale, **row)
-    changed = any(parameters[key].default != value for key, value in row.items())
-    return config, None if changed else dict(experiment.paper)
+    return experiment.config(scale, **row)
 
 
 def apply_overrides(config: ConfigDict, overrides: Iterable[str]) -> None:
@@ -92,7 +106,11 @@ def apply_overrides(config: ConfigDict, overrides: Iterable[str]) -> None:
             raise ValueError(
                 f"--set {override}: {section} has no key {key!r}{_known(key, config[section])}"
             )
-        config[section][key] = _parsed(path, text, config[section][key])
+        value = _parsed(path, text, config[section][key])
+        lowest = 0 if path in _MAY_BE_ZERO else 1
+        if isinstance(value, int) and not isinstance(value, bool) and value < lowest:
+            raise ValueError(f"--set {override}: expected at least {lowest}")
+        config[section][key] = value
 
 
 def _parsed(name: str, text: str, current: Any) -> Any:

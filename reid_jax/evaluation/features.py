@@ -39,19 +39,22 @@ def extract_features(
         ValueError: if ``batches`` gives another number of images.
     """
     share = parallel.host_share(num_images)
+    # A process without a share embeds one image all the same, to know the size of a feature.
+    rows = share if share.stop > share.start else slice(0, 1)
     run = parallel.map_rows(embed, variables, num_rows=batch_size)
     features = []
     with tqdm(
-        total=share.stop - share.start,
+        total=rows.stop - rows.start,
         desc=description,
         unit="img",
         disable=not parallel.is_main_process(),
         mininterval=1,
     ) as bar:
-        for images in batches(share):
+        for images in batches(rows):
             features.append(np.asarray(run(images), np.float32))
             bar.update(len(images))
     found = sum(map(len, features))
-    if found != share.stop - share.start:
-        raise ValueError(f"got {found} images for rows {share.start} to {share.stop}.")
-    return parallel.gather_shares(np.concatenate(features), num_images)
+    if found != rows.stop - rows.start:
+        raise ValueError(f"got {found} images for rows {rows.start} to {rows.stop}.")
+    own = np.concatenate(features)[: share.stop - share.start]
+    return parallel.gather_shares(own, num_images)

@@ -217,7 +217,8 @@ def _moved(
     state: CenterState, rows: jax.Array, membership: jax.Array, counts: jax.Array, rate: float
 ) -> CenterState:
     """Centers after a step towards ``rows``; the denominator is 1 + ``counts`` [K]."""
+    centers = jnp.asarray(state.centers)
     images = jnp.sum(membership, axis=0)
     sums = jnp.matmul(membership.T, rows, precision=lax.Precision.HIGHEST)
-    delta = (images[:, None] * state.centers - sums) / (1 + counts)[:, None]
-    return state.replace(centers=(state.centers - rate * delta).astype(state.centers.dtype))
+    delta = (images[:, None] * centers - sums) / (1 + counts)[:, None]
+    return state.replace(centers=(centers - rate * delta).astype(centers.dtype))

@@ -22,6 +22,7 @@ MODELS = {
     "resnet18": resnet18,
     "resnet50": resnet50,
 }
+"""The networks that :func:`build` knows, each a function of the network's fields."""
 
 
 def build(name: str, **options: Any) -> nn.Module:

@@ -380,6 +380,12 @@ def relu(x: jax.Array) -> jax.Array:
 
     The gradient needs the result and not the input: the result is kept for the next layer anyway,
     so that the input need not be kept.
+
+    Args:
+        x: any shape.
+
+    Returns:
+        like ``x``.
     """
     return jnp.maximum(x, 0)
 

@@ -80,11 +80,8 @@ class Checkpoints:
                     _first_line(error),
                 )
                 continue
-            if problems and parallel.is_main_process():
-                for bad in steps[: steps.index(step)]:
-                    bad_path = self._root / "last" / str(bad)
-                    bad_path.rename(self._root / f"unreadable_{bad}")
-                manager.reload()
+            if problems:
+                self._set_aside(steps[: steps.index(step)])
             return state, step
         if problems:
             raise ValueError(
@@ -94,6 +91,23 @@ class Checkpoints:
                 "are damaged, delete that directory to train from the start."
             )
         return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        if parallel.is_main_process():
+            for step in steps:
+                name, number = f"unreadable_{step}", 1
+                while (self._root / name).exists():
+                    number += 1
+                    name = f"unreadable_{step}_{number}"
+                (self._root / "last" / str(step)).rename(self._root / name)
+        parallel.barrier("unreadable checkpoints set aside")
+        self._managers["last"].reload()
+
+    def forget_best_after(self, step: int) -> None:
+        """Drops a best state from beyond a step that the run goes on from: it will be met again."""
+        manager = self._managers["best"]
+        for later in [known for known in manager.all_steps() if known > step]:
+            manager.delete(later)
 
     def restore_best(self, template: Any) -> tuple[Any, int] | None:
         """The state with the best validation score and its step, or None if there is none."""

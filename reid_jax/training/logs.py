@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import tempfile
 from typing import Any
 
@@ -35,9 +36,7 @@ class MetricsLog:
 
     def __init__(self, workdir: epath.PathLike, *, first_step: int) -> None:
         self._path = epath.Path(workdir) / "metrics.jsonl"
-        # tensorboardX imports PyTorch where that is installed, which only a run should wait for.
-        from tensorboardX import SummaryWriter
-
+        summary_writer = _summary_writer()
         kept = [record for record in read_metrics(workdir) if record["step"] < first_step]
         self._lines = [_json_line(record) for record in kept]
         self._unwritten = True
@@ -46,7 +45,7 @@ class MetricsLog:
         self._in_bucket = "://" in str(self._event_dir)
         local_dir = tempfile.mkdtemp() if self._in_bucket else str(self._event_dir)
         self._local_event_dir = epath.Path(local_dir)
-        self._events = SummaryWriter(local_dir, flush_secs=30)
+        self._events = summary_writer(local_dir, flush_secs=30)
 
     def write(self, record: dict[str, Any], *, to_tensorboard: bool = True) -> None:
         """Adds one record, which has a ``step``; a value that is not finite is written as null."""
@@ -60,7 +59,10 @@ class MetricsLog:
     def flush(self) -> None:
         """Brings the file up to date."""
         if self._unwritten:
-            self._path.write_text("".join(self._lines))
+            # Replaced at once: a process that is killed here leaves the file as it was.
+            partial = self._path.parent / (self._path.name + ".partial")
+            partial.write_text("".join(self._lines))
+            partial.replace(self._path)
             self._unwritten = False
         if self._in_bucket:
             self._events.flush()
@@ -72,6 +74,19 @@ class MetricsLog:
         """Writes what is left."""
         self.flush()
         self._events.close()
+
+
+def _summary_writer() -> type:
+    """tensorboardX's writer, which would import PyTorch, for seconds, where that is installed."""
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def _json_line(record: dict[str, Any]) -> str:

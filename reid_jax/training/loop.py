@@ -23,7 +23,7 @@ __all__ = ["NonFiniteLossError", "Schedule", "StoppedError", "fit"]
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss became NaN or infinite; the message names the step, the terms and the checkpoint."""
+    """The loss or its gradient became NaN or infinite; the message names the step and the terms."""
 
 
 class StoppedError(RuntimeError):
@@ -81,7 +81,7 @@ def fit(
     Returns:
         The state after the last step, on the host.
     Raises:
-        NonFiniteLossError: at the first log interval that holds a loss that is not finite.
+        NonFiniteLossError: at the first log interval with a loss or gradient that is not finite.
         StoppedError: after an interrupt or a termination signal, with the state saved.
     """
     restored = checkpoints.restore_last(state)
@@ -92,6 +92,7 @@ def fit(
     if first_step >= schedule.num_steps:
         return jax.device_get(state)
 
+    checkpoints.forget_best_after(first_step)
     main = parallel.is_main_process()
     log = MetricsLog(workdir, first_step=first_step) if main else None
     best_score = checkpoints.best_score() if validate is not None else None
@@ -116,7 +117,8 @@ def fit(
         iterator = batches(first_step)
         for number in range(first_step, schedule.num_steps):
             if refresh is not None:
-                state = state.replace(loss_state=refresh(state))
+                fresh = parallel.replicate(refresh(state), devices)
+                state = state.replace(loss_state=fresh)
             batch = parallel.shard(next(iterator), devices)
             state, metrics = step(state, batch, *constants)
             pending.append(metrics)
@@ -176,19 +178,22 @@ def _records(
 def _require_finite(
     records: list[dict[str, Any]], saved_step: int | None, checkpoints: Checkpoints
 ) -> None:
-    bad = next((record for record in records if not math.isfinite(record["loss"])), None)
+    watched = ("loss", "gradient_norm")
+    bad = next((r for r in records if not all(math.isfinite(r[k]) for k in watched)), None)
     if bad is None:
         return
     checkpoints.wait()
-    terms = ", ".join(f"{name} {bad[name]:g}" for name in bad if name.endswith("loss"))
+    shown = [name for name in bad if name.endswith("loss") or name in watched]
+    terms = ", ".join(f"{name} {bad[name]:g}" for name in shown)
     kept = (
         "no checkpoint was saved before"
         if saved_step is None
         else f"the last good checkpoint is that of step {saved_step}"
     )
     raise NonFiniteLossError(
-        f"The loss is not finite at step {bad['step']} (learning rate {bad['learning_rate']:g}): "
-        f"{terms}; {kept}. Lower the learning rate or the loss weights and use another --workdir."
+        f"The loss or its gradient is not finite at step {bad['step']} (learning rate "
+        f"{bad['learning_rate']:g}): {terms}; {kept}. Lower the learning rate or the loss weights "
+        "and use another --workdir."
     )
 
 

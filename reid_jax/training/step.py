@@ -44,8 +44,9 @@ def make_train_step(
         axis_name: device axis of the step, or None.
         preprocess: ``preprocess(images, keys [B]) -> images``, augmentation and normalisation.
     Returns:
-        The step. Its metrics are the objective's and ``loss``, all over the global batch. A row's
-        augmentation and dropout depend on ``batch["key"]`` alone, two streams of it.
+        The step. Its metrics are the objective's, ``loss`` and ``gradient_norm``, all over the
+        global batch. A row's augmentation and dropout depend on ``batch["key"]`` alone, as two
+        streams of it.
     """
     if "axis_name" in getattr(model, "__dataclass_fields__", {}):
         model = model.clone(axis_name=axis_name)
@@ -93,7 +94,7 @@ def make_train_step(
             opt_state=opt_state,
             loss_state=loss_state,
         )
-        return next_state, {"loss": loss, **metrics}
+        return next_state, {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
 
     return train_step
 

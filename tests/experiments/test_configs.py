@@ -16,7 +16,8 @@ SCALES = ("paper", "small")
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", sorted(configs.EXPERIMENTS))
 def test_every_experiment_builds(name, scale):
-    config, paper = configs.build_config(name, configs.EXPERIMENTS, scale=scale)
+    config = configs.build_config(name, configs.EXPERIMENTS, scale=scale)
+    paper = configs.paper_row(name, config, configs.EXPERIMENTS, scale=scale)
     assert 0 < min(paper.values()) <= max(paper.values()) < 1
     model = build_model(config, 7)
     image = np.zeros((1, *config.data.image_size, 3), np.float32)
@@ -24,7 +25,7 @@ def test_every_experiment_builds(name, scale):
     variables = jax.eval_shape(init, jax.random.key(0))
     outputs = jax.eval_shape(lambda v: model.apply(v, image, train=False), variables)
     assert outputs["logits"].shape == (1, 7)
-    objective, _ = METHODS[config.method](config, 7, outputs["embedding"].shape[1])
+    objective = METHODS[config.method](config, 7, outputs["embedding"].shape[1]).objective
     assert callable(objective)
     assert "axis_name" in inspect.signature(objective).parameters
     assert DEVIATIONS[config.method]
@@ -34,9 +35,9 @@ def test_every_experiment_builds(name, scale):
 
 
 def test_paper_scale_is_the_papers():
-    config, paper = configs.build_config(
-        "batch_contrastive_market", configs.EXPERIMENTS, scale="paper"
-    )
+    name = "batch_contrastive_market"
+    config = configs.build_config(name, configs.EXPERIMENTS, scale="paper")
+    paper = configs.paper_row(name, config, configs.EXPERIMENTS, scale="paper")
     assert paper == {"rank1": 0.8640, "rank5": 0.9445, "rank10": 0.9648, "map_trapezoid": 0.6764}
     assert config.data.image_size == (256, 128)
     assert config.sampler.batch_size == 16
@@ -49,11 +50,14 @@ def test_paper_scale_is_the_papers():
 
 def test_a_row_sets_its_values_and_is_no_longer_the_papers():
     exp = "batch_contrastive_market:margin=0.5,gradient=eq8,loss_weight=10"
-    config, paper = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
+    config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
     assert (config.loss.margin, config.loss.gradient, config.loss.loss_weight) == (0.5, "eq8", 10.0)
-    assert paper is None
-    exp = "batch_contrastive_market:margin=1.0"
-    assert configs.build_config(exp, configs.EXPERIMENTS, scale="paper")[1] is not None
+    assert configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper") is None
+    exp = "batch_contrastive_market:margin=1.0,loss_weight=1"
+    config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
+    assert configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper") is not None
+    configs.apply_overrides(config, ["loss.loss_weight=0.1"])
+    assert configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper") is None
 
 
 @pytest.mark.parametrize(
@@ -80,16 +84,18 @@ def test_wrong_experiments_list_the_known(exp, message):
         ("optimizer.num_steps=many", "type int"),
         ("optimizer.num_steps=1.5", "type int"),
         ("learning_rate=1", "section.key=value"),
+        ("train.log_every=0", "at least 1"),
+        ("optimizer.num_steps=-1", "at least 1"),
     ],
 )
 def test_wrong_overrides_list_the_known(override, message):
-    config, _ = configs.build_config("softmax_market", configs.EXPERIMENTS, scale="small")
+    config = configs.build_config("softmax_market", configs.EXPERIMENTS, scale="small")
     with pytest.raises(ValueError, match=message):
         configs.apply_overrides(config, [override])
 
 
 def test_overrides_keep_types():
-    config, _ = configs.build_config("softmax_market", configs.EXPERIMENTS, scale="small")
+    config = configs.build_config("softmax_market", configs.EXPERIMENTS, scale="small")
     overrides = ["optimizer.learning_rate=1", "optimizer.boundaries=(3,4)", "data.flip=false"]
     configs.apply_overrides(config, [*overrides, "model.weights=a=b.pth"])
     assert config.optimizer.learning_rate == 1.0

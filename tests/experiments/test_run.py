@@ -87,12 +87,44 @@ def test_another_run_in_the_work_directory_is_refused(finished, options):
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
 
 
-def test_evaluate_by_another_protocol(finished, data_dir, capsys):
+def test_a_wrong_value_does_not_claim_the_work_directory(options, capsys):
+    wrong = options(overrides=["model.weights=missing.safetensors"])
+    assert run.exit_status(lambda: run.run_experiment(wrong)) == 1
+    assert run.exit_status(lambda: run.run_experiment(options())) == 0, capsys.readouterr().err
+
+
+def test_a_missing_report_is_written_again(finished, options):
+    workdir, _ = finished
+    (workdir / "report.html").unlink()
+    run.run_experiment(options(workdir=str(workdir)))
+    assert (workdir / "report.html").stat().st_size > 10_000
+
+
+def test_a_single_run_and_repeats_leave_each_other_alone(finished, options, tmp_path, monkeypatch):
+    workdir, _ = finished
+    seen = []
+
+    def done(job):
+        seen.append(job.workdir)
+        return json.loads((workdir / "results.json").read_text()) | {"seed": job.seed}
+
+    monkeypatch.setattr(job, "run", done)
+    monkeypatch.setattr("reid_jax.report.write_summary_page", lambda *args, **kwargs: None)
+    before = (workdir / "results.json").read_text()
+    run.run_experiment(options(workdir=str(workdir), repeats=2))
+    assert seen == [workdir / "repeats" / "seed_0", workdir / "repeats" / "seed_1"]
+    assert (workdir / "results.json").read_text() == before
+    run.run_experiment(options(workdir=str(tmp_path / "r"), repeats=2))
+    run.run_experiment(options(workdir=str(tmp_path / "r"), seed=1))
+    assert seen[-1] == tmp_path / "r" / "seed_1"
+
+
+def test_evaluate_by_another_protocol(finished, capsys):
     import argparse
 
     workdir, _ = finished
     options = argparse.Namespace(
-        workdir=str(workdir), dataset=None, protocol="multi-query-average", data_dir=str(data_dir)
+        workdir=str(workdir), dataset=None, protocol="multi-query-average", data_dir=None
     )
     evaluate.evaluate_again(options)
     results = json.loads((workdir / "evaluation,market1501,multi-query-average.json").read_text())
@@ -110,7 +142,6 @@ def test_evaluate_by_another_protocol(finished, data_dir, capsys):
         evaluate.evaluate_again(argparse.Namespace(**{**vars(options), "workdir": "nowhere"}))
 
 
-@pytest.mark.slow
 def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     table = options(workdir=None, repeats=2)
@@ -138,7 +169,6 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     assert Path("runs/batch_contrastive_figure_1.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
 def test_search_chooses_on_validation_identities(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     asked = options(workdir=None)
@@ -150,7 +180,6 @@ def test_search_chooses_on_validation_identities(options, tmp_path, monkeypatch,
     assert not list(tmp_path.rglob("results.json")), "the test images were looked at"
 
 
-@pytest.mark.slow
 def test_a_run_killed_by_the_system_goes_on_to_the_same_result(finished, data_dir, tmp_path):
     command = [sys.executable, "experiments/run.py", "--exp=batch_contrastive_market"]
     command += ["--scale=small", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]

@@ -1,0 +1,187 @@
+"""Images per second of a training step: this library, plain Flax, and PyTorch channels-last.
+
+    python experiments/benchmarks/train_step.py --model resnet50 --batch 16 --size 256x128
+
+A step is forward, softmax cross-entropy, backward and SGD with momentum, in float32, on one device.
+The three are timed in turn, round by round, so that a machine shared with others slows all of them.
+The ratios are of the best rounds. PyTorch (extra ``convert``) is left out where it is missing, and
+so is plain Flax with ``--skip flax`` (it takes a minute to compile).
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from reid_jax import models
+
+NUM_IDENTITIES = 751
+
+
+class PlainBlock(nn.Module):
+    features: int
+    bottleneck: bool
+    stride: int
+
+    @nn.compact
+    def __call__(self, x):
+        convolution = functools.partial(nn.Conv, use_bias=False)
+        norm = functools.partial(nn.BatchNorm, use_running_average=False, momentum=0.9)
+        f, s = self.features, self.stride
+        layers = (
+            [(f, 1, 1), (f, 3, s), (4 * f, 1, 1)] if self.bottleneck else [(f, 3, s), (f, 3, 1)]
+        )
+        y = x
+        for i, (features, size, stride) in enumerate(layers):
+            y = nn.relu(y) if i else y
+            pad = size // 2
+            y = norm()(convolution(features, (size, size), stride, [(pad, pad)] * 2)(y))
+        if x.shape != y.shape:
+            x = norm()(convolution(y.shape[-1], (1, 1), s)(x))
+        return nn.relu(x + y)
+
+
+class PlainResNet(nn.Module):
+    """The same network from Flax's own layers, as most code would write it."""
+
+    blocks: tuple[int, ...]
+    bottleneck: bool
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Conv(64, (7, 7), 2, [(3, 3)] * 2, use_bias=False)(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x))
+        x = nn.max_pool(x, (3, 3), (2, 2), [(1, 1)] * 2)
+        for stage, count in enumerate(self.blocks):
+            for block in range(count):
+                stride = 2 if stage and not block else 1
+                x = PlainBlock(64 * 2**stage, self.bottleneck, stride)(x)
+        return nn.Dense(NUM_IDENTITIES)(x.mean((1, 2)))
+
+
+def jax_step(
+    variables: dict, logits_of: Callable, image: np.ndarray, label: np.ndarray
+) -> Callable[[], None]:
+    """A function that takes one step, holding the state between calls."""
+    optimizer = optax.sgd(0.01, momentum=0.9)
+
+    def loss(params, batch_stats, image, label):
+        logits, batch_stats = logits_of({"params": params, "batch_stats": batch_stats}, image)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
+        return losses.mean(), batch_stats
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, image, label):
+        params, batch_stats, moments = state
+        (value, batch_stats), gradient = jax.value_and_grad(loss, has_aux=True)(
+            params, batch_stats, image, label
+        )
+        updates, moments = optimizer.update(gradient, moments)
+        return (optax.apply_updates(params, updates), batch_stats, moments), value
+
+    params = variables["params"]
+    state = [(params, variables["batch_stats"], optimizer.init(params))]
+    image, label = jnp.asarray(image), jnp.asarray(label)
+
+    def call() -> None:
+        state[0], value = step(state[0], image, label)
+        jax.block_until_ready((state[0], value))
+
+    return call
+
+
+def ours(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
+    model = models.build(name, num_identities=NUM_IDENTITIES)
+
+    def logits_of(variables, image):
+        taps, updates = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        return taps["logits"], updates["batch_stats"]
+
+    return jax_step(jax.jit(model.init)(jax.random.key(0), image[:1]), logits_of, image, label)
+
+
+def plain_flax(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
+    like = models.build(name)
+    model = PlainResNet(like.blocks, like.bottleneck)
+
+    def logits_of(variables, image):
+        logits, updates = model.apply(variables, image, mutable=["batch_stats"])
+        return logits, updates["batch_stats"]
+
+    return jax_step(jax.jit(model.init)(jax.random.key(0), image[:1]), logits_of, image, label)
+
+
+def pytorch(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
+    import torch
+
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests"))
+    from references import torch_resnet
+
+    last = torch.channels_last
+    model = torch_resnet.ResNet(int(name.removeprefix("resnet")), NUM_IDENTITIES).train()
+    model = model.to(memory_format=last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    images = torch.from_numpy(image.transpose(0, 3, 1, 2)).to(memory_format=last)
+    labels = torch.from_numpy(label).long()
+
+    def call() -> None:
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(images)["logits"], labels).backward()
+        optimizer.step()
+
+    return call
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet50", choices=sorted(models.MODELS))
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--size", default="256x128", help="height x width")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--skip", choices=["flax", "pytorch"], nargs="*", default=[])
+    options = parser.parse_args()
+
+    height, width = map(int, options.size.split("x"))
+    rng = np.random.default_rng(0)
+    image = rng.standard_normal((options.batch, height, width, 3), np.float32)
+    label = rng.integers(0, NUM_IDENTITIES, options.batch, np.int32)
+    makers = {"ours": ours, "flax": plain_flax}
+    if importlib.util.find_spec("torch"):
+        makers["pytorch"] = pytorch
+    steps = {
+        name: make(options.model, image, label)
+        for name, make in makers.items()
+        if name not in options.skip
+    }
+
+    seconds = {name: [] for name in steps}
+    for _ in range(options.rounds + 1):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    print(f"{options.model}, batch {options.batch}, {options.size}, {jax.default_backend()}")
+    best = {name: min(times[1:]) for name, times in seconds.items()}
+    for name, time_ in best.items():
+        median = float(np.median(seconds[name][1:]))
+        print(
+            f"{name:8} {options.batch / time_:7.1f} images/s  best {time_:.3f} s  "
+            f"median {median:.3f} s  first call {seconds[name][0]:.1f} s"
+        )
+    for name in best.keys() - {"ours"}:
+        print(f"ours against {name}: {best[name] / best['ours']:.2f} times its speed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,401 @@
+"""Every layer against NumPy loops, and each CPU formulation against the definition."""
+
+import functools
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.test_util import check_grads
+
+from references import models as reference
+from reid_jax.models import layers
+
+SEEDS = (0, 1)
+
+
+def random(seed, *shape):
+    """Asymmetric values with a mean that is not zero."""
+    rng = np.random.default_rng(seed)
+    return rng.gamma(2.0, 1.0, shape) - 0.5 * rng.standard_normal(shape)
+
+
+def assert_close(got, expected, tolerance):
+    jax.tree.map(
+        lambda g, e: np.testing.assert_allclose(
+            g, e, rtol=0, atol=tolerance * max(1, np.abs(e).max())
+        ),
+        got,
+        expected,
+    )
+
+
+def value_and_gradients(function, cotangent, *arguments):
+    value, vjp = jax.vjp(function, *arguments)
+    return value, vjp(jnp.asarray(cotangent, value.dtype))
+
+
+# Convolution -----------------------------------------------------------------------------------
+
+CONVOLUTIONS = [
+    # height, width, C, O, kernel size, stride, padding
+    (5, 4, 3, 6, (1, 1), (1, 1), ((0, 0), (0, 0))),
+    (6, 4, 3, 6, (1, 1), (2, 2), ((0, 0), (0, 0))),
+    (7, 5, 3, 6, (1, 1), (2, 2), ((0, 0), (0, 0))),
+    (6, 5, 3, 2, (1, 1), (2, 1), ((0, 0), (0, 0))),
+    (5, 4, 3, 6, (1, 1), (1, 1), ((1, 0), (0, 2))),
+    (7, 5, 3, 6, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    (7, 5, 4, 6, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    (7, 6, 4, 6, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (8, 4, 4, 6, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (4, 1, 5, 4, (3, 3), (1, 1), ((1, 1), (1, 1))),
+    (7, 6, 3, 6, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (8, 6, 3, 6, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (6, 5, 3, 4, (3, 3), (1, 1), ((0, 0), (0, 0))),
+    (9, 8, 3, 4, (7, 7), (2, 2), ((3, 3), (3, 3))),
+    (6, 7, 2, 3, (3, 2), (2, 1), ((0, 1), (1, 0))),
+]
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_conv_is_the_loop_and_its_gradients_are_those_of_lax(case, float64):
+    height, width, inputs, outputs, size, strides, padding = case
+    x = jnp.asarray(random(0, 2, height, width, inputs))
+    kernel = jnp.asarray(random(1, *size, inputs, outputs))
+    function = functools.partial(layers.conv, strides=strides, padding=padding)
+    expected = reference.convolution(x, kernel, strides, padding)
+    dy = random(2, *expected.shape)
+    got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
+    assert_close(got[0], expected, 1e-12)
+
+    def definition(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    defined = jax.jit(functools.partial(value_and_gradients, definition))(dy, x, kernel)
+    assert_close(got, defined, 1e-10)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv_in_float32_at_the_width_of_a_network(size, stride):
+    seed, pad = 0, size[0] // 2
+    arguments = {"strides": (stride, stride), "padding": ((pad, pad), (pad, pad))}
+    x = jnp.asarray(random(seed, 2, 16, 8, 64), jnp.float32)
+    kernel = jnp.asarray(random(seed + 1, *size, 64, 96), jnp.float32) / 30
+    function = functools.partial(layers.conv, **arguments)
+
+    def definition(x, kernel):
+        return layers._convolution(x, kernel, arguments["strides"], arguments["padding"])
+
+    dy = random(seed + 2, *definition(x, kernel).shape)
+    assert_close(
+        jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel),
+        jax.jit(functools.partial(value_and_gradients, definition))(dy, x, kernel),
+        1e-5,
+    )
+
+
+def test_conv_names_the_shapes_that_do_not_fit():
+    with pytest.raises(ValueError, match=r"same C, got \(1, 4, 4, 3\) and \(1, 1, 4, 8\)"):
+        layers.conv(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 4, 8)))
+
+
+def step_body(x, kernel):
+    """Forward and backward through the layers that have two formulations."""
+
+    def loss(x, kernel):
+        y = layers.conv(x, kernel)
+        y = layers.conv(y, kernel, strides=(2, 2))
+        return jnp.sum(layers.max_pool(jnp.sin(y), padding=((1, 1), (1, 1))))
+
+    return jax.grad(loss, (0, 1))(x, kernel)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_lowering_for_another_platform_has_convolutions(platform):
+    arguments = (
+        jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32),
+        jax.ShapeDtypeStruct((1, 1, 4, 4), jnp.float32),
+    )
+    text = jax.export.export(jax.jit(step_body), platforms=[platform])(*arguments).mlir_module()
+    # Forward, gradient of the input, gradient of the kernel, twice.
+    assert text.count("stablehlo.convolution") == 6
+    assert "stablehlo.dot_general" not in text
+    assert "stablehlo.reduce_window" in text or "stablehlo.select_and_scatter" in text
+
+    text = jax.export.export(jax.jit(step_body), platforms=["cpu"])(*arguments).mlir_module()
+    assert text.count("stablehlo.dot_general") == 6
+    assert "stablehlo.convolution" not in text
+
+
+def test_conv_module_has_the_parameters_and_results_of_flax(float64):
+    import flax.linen as nn
+
+    padding = ((1, 1), (2, 0))
+    x = jnp.asarray(random(0, 2, 6, 7, 3))
+    ours = layers.Conv(5, (3, 3), (2, 1), padding, use_bias=True)
+    theirs = nn.Conv(5, (3, 3), (2, 1), padding)
+    variables = theirs.init(jax.random.key(0), x)
+    variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
+    own = ours.init(jax.random.key(1), x)
+    assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
+    assert_close(ours.apply(variables, x), theirs.apply(variables, x), 1e-12)
+    assert ours.apply(own, x).dtype == jnp.float64
+    half = layers.Conv(5, (3, 3), padding=padding, dtype=jnp.bfloat16)
+    assert half.apply(own, x.astype(jnp.float32)).dtype == jnp.bfloat16
+
+
+# Batch norm ------------------------------------------------------------------------------------
+
+
+def plain_normalise(x, scale, bias, epsilon, num_streams, axis_name):
+    """The formula with nothing but automatic differentiation."""
+    rows = x.reshape(num_streams, -1, x.shape[-1])
+    mean = rows.mean(1)
+    mean = mean if axis_name is None else lax.pmean(mean, axis_name)
+    variance = ((rows - mean[:, None]) ** 2).mean(1)
+    variance = variance if axis_name is None else lax.pmean(variance, axis_name)
+    y = (rows - mean[:, None]) / jnp.sqrt(variance + epsilon)[:, None] * scale + bias
+    return y.reshape(x.shape)
+
+
+@pytest.mark.parametrize("num_streams", [1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("shape", [(4, 3, 2, 5), (6, 5)])
+def test_normalise_is_the_loop(num_streams, seed, shape, float64):
+    x, scale, bias = random(seed, *shape), random(seed + 1, 5), random(seed + 2, 5)
+    got = layers.normalise(
+        jnp.asarray(x), jnp.asarray(scale), jnp.asarray(bias), epsilon=1e-5, num_streams=num_streams
+    )
+    assert_close(got, reference.normalise(x, scale, bias, 1e-5, num_streams), 1e-12)
+
+
+@pytest.mark.parametrize("num_streams", [1, 2])
+def test_normalise_gradient_by_finite_differences(num_streams, float64):
+    arguments = [jnp.asarray(random(i, *s)) for i, s in enumerate([(4, 2, 2, 3), (3,), (3,)])]
+
+    def function(*arguments):
+        y = layers.normalise(*arguments, epsilon=1e-2, num_streams=num_streams)[0]
+        return jnp.sin(y)
+
+    check_grads(function, arguments, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("num_streams", [1, 2])
+def test_normalise_on_devices_is_autodiff_of_pmean_and_the_full_batch(
+    devices, num_streams, float64
+):
+    x, scale, bias = random(0, 8, 3, 2, 5), random(1, 5), random(2, 5)
+    target = random(3, 8, 3, 2, 5)
+
+    def shards(rows):
+        """[devices, B/devices, ...]; every device holds its rows of each stream."""
+        streams = rows.reshape(num_streams, devices, -1, *rows.shape[1:])
+        return np.moveaxis(streams, 0, 1).reshape(devices, -1, *rows.shape[1:])
+
+    def unshard(rows):
+        streams = np.reshape(rows, (devices, num_streams, -1, *rows.shape[2:]))
+        return np.moveaxis(streams, 0, 1).reshape(-1, *rows.shape[2:])
+
+    def gradients(function, axis_name, x, target):
+        def loss(x, scale, bias):
+            total = jnp.sum(jnp.sin(function(x, scale, bias, axis_name)) * target)
+            return total if axis_name is None else lax.psum(total, axis_name)
+
+        value, (dx, dscale, dbias) = jax.value_and_grad(loss, (0, 1, 2))(
+            x, jnp.asarray(scale), jnp.asarray(bias)
+        )
+        if axis_name is not None:
+            dscale, dbias = lax.pmean((dscale, dbias), axis_name)
+        return value, dx, dscale, dbias
+
+    def ours(x, scale, bias, axis_name):
+        return layers.normalise(
+            x, scale, bias, epsilon=1e-5, num_streams=num_streams, axis_name=axis_name
+        )[0]
+
+    def plain(x, scale, bias, axis_name):
+        return plain_normalise(x, scale, bias, 1e-5, num_streams, axis_name)
+
+    results = {
+        name: jax.pmap(
+            functools.partial(gradients, function, "rows"),
+            axis_name="rows",
+            devices=jax.devices()[:devices],
+        )(shards(x), shards(target))
+        for name, function in {"ours": ours, "plain": plain}.items()
+    }
+    assert_close(results["ours"], results["plain"], 1e-10)
+    value, dx, dscale, dbias = results["ours"]
+    full = gradients(plain, None, jnp.asarray(x), jnp.asarray(target))
+    for replica in range(devices):
+        assert_close((value[replica], dscale[replica], dbias[replica]), (full[0], *full[2:]), 1e-10)
+    # Before the average over the devices a device's gradient is `devices` times its share.
+    assert_close(unshard(dx) / devices, full[1], 1e-10)
+
+
+def test_normalise_has_no_gradient_through_its_statistics(float64):
+    x = jnp.asarray(random(0, 4, 2, 2, 3))
+
+    def statistics(x):
+        _, mean, variance = layers.normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
+        return jnp.sum(mean) + jnp.sum(variance)
+
+    np.testing.assert_array_equal(jax.grad(statistics)(x), 0)
+
+
+def test_normalise_in_bfloat16_has_float32_statistics():
+    x = jnp.asarray(random(0, 64, 4, 4, 3) + 30, jnp.bfloat16)
+    scale, bias = jnp.ones(3), jnp.zeros(3)
+    y, mean, variance = layers.normalise(x, scale, bias, epsilon=1e-5)
+    assert (y.dtype, mean.dtype, variance.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
+    expected = reference.normalise(np.asarray(x, np.float64), scale, bias, 1e-5, 1)
+    assert_close((mean, variance), expected[1:], 1e-5)
+    gradient = jax.grad(lambda x: jnp.sum(layers.normalise(x, scale, bias, epsilon=1e-5)[0] ** 2))
+    assert gradient(x).dtype == jnp.bfloat16
+
+
+def test_normalise_keeps_its_digits_far_from_zero():
+    x = jnp.asarray(random(0, 16, 4, 4, 3) + 3000, jnp.float32)
+    _, _, variance = layers.normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
+    expected = reference.normalise(np.asarray(x, np.float64), np.ones(3), np.zeros(3), 1e-5, 1)[2]
+    np.testing.assert_allclose(variance, expected, rtol=1e-4)
+
+
+def test_normalise_needs_streams_of_equal_size():
+    with pytest.raises(ValueError, match="5 rows has not 2 streams"):
+        layers.normalise(jnp.ones((5, 2)), jnp.ones(2), jnp.ones(2), epsilon=1e-5, num_streams=2)
+
+
+@pytest.mark.parametrize("num_streams", [1, 2])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_running_averages(num_streams, devices, float64):
+    norm = layers.BatchNorm(axis_name="rows", num_streams=num_streams)
+    x = random(0, 8, 3, 2, 5)
+    variables = {
+        "params": {"scale": jnp.ones(5), "bias": jnp.zeros(5)},
+        "batch_stats": {"mean": jnp.asarray(random(1, 5)), "var": jnp.asarray(random(2, 5)) + 2},
+    }
+    shards = np.moveaxis(x.reshape(num_streams, devices, -1, 3, 2, 5), 0, 1)
+    _, updates = jax.pmap(
+        lambda variables, x: norm.apply(variables, x, train=True, mutable=["batch_stats"]),
+        axis_name="rows",
+        in_axes=(None, 0),
+        devices=jax.devices()[:devices],
+    )(variables, shards.reshape(devices, -1, 3, 2, 5))
+
+    _, mean, variance = reference.normalise(x, np.ones(5), np.zeros(5), 1e-5, num_streams)
+    count = x.size // 5 // num_streams
+    old = variables["batch_stats"]
+    for replica in range(devices):
+        got = jax.tree.map(lambda leaf: leaf[replica], updates["batch_stats"])  # noqa: B023
+        expected = {
+            "mean": 0.9 * old["mean"] + 0.1 * mean.mean(0),
+            "var": 0.9 * old["var"] + 0.1 * variance.mean(0) * count / (count - 1),
+        }
+        assert_close(got, expected, 1e-12)
+
+
+def test_batch_norm_in_evaluation_uses_the_running_averages(float64):
+    x, scale, bias = random(0, 4, 3, 2, 5), random(1, 5), random(2, 5)
+    mean, variance = random(3, 5), random(4, 5) + 2
+    variables = {
+        "params": {"scale": scale, "bias": bias},
+        "batch_stats": {"mean": mean, "var": variance},
+    }
+    y = layers.BatchNorm().apply(jax.tree.map(jnp.asarray, variables), jnp.asarray(x), train=False)
+    assert_close(y, (x - mean) / np.sqrt(variance + 1e-5) * scale + bias, 1e-12)
+
+
+# Activation, pooling, dropout ------------------------------------------------------------------
+
+
+def test_relu():
+    x = jnp.asarray([-2.0, 0.0, 3.0])
+    np.testing.assert_array_equal(layers.relu(x), [0, 0, 3])
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(layers.relu(x) * 5))(x), [0, 0, 5])
+
+
+POOLINGS = [
+    (8, 6, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (7, 5, (3, 3), (2, 2), ((1, 1), (1, 1))),
+    (8, 6, (3, 3), (2, 2), ((0, 1), (0, 1))),
+    (7, 5, (3, 3), (2, 2), ((0, 0), (0, 0))),
+    (6, 4, (2, 2), (2, 2), ((0, 0), (0, 0))),
+    (7, 6, (2, 3), (1, 2), ((1, 0), (2, 1))),
+]
+
+
+@pytest.mark.parametrize("case", POOLINGS)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_max_pool_is_the_loop_and_its_gradient_that_of_reduce_window(case, seed, float64):
+    height, width, window, strides, padding = case
+    x = jnp.asarray(-random(seed, 2, height, width, 3))
+    function = functools.partial(layers.max_pool, window=window, strides=strides, padding=padding)
+    expected = reference.max_pool(np.asarray(x), window, strides, padding)
+    np.testing.assert_array_equal(function(x), expected)
+
+    def definition(x):
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, *window, 1), (1, *strides, 1), ((0, 0), *padding, (0, 0))
+        )
+
+    dy = random(seed + 1, *expected.shape)
+    assert_close(
+        value_and_gradients(function, dy, x), value_and_gradients(definition, dy, x), 1e-12
+    )
+
+
+def test_max_pool_gradient_at_ties_is_a_subgradient():
+    x = jnp.zeros((1, 9, 7, 1))
+    dy = np.abs(random(0, 1, 5, 4, 1))
+    (dx,) = jax.vjp(lambda x: layers.max_pool(x, padding=((1, 1), (1, 1))), x)[1](
+        jnp.asarray(dy, jnp.float32)
+    )
+    assert (dx >= 0).all()
+    np.testing.assert_allclose(dx.sum(), dy.sum(), rtol=1e-6)
+    # One window alone: its gradient stays inside it and adds up to what came in.
+    only = np.zeros_like(dy)
+    only[0, 2, 1] = 1
+    (dx,) = jax.vjp(lambda x: layers.max_pool(x, padding=((1, 1), (1, 1))), x)[1](
+        jnp.asarray(only, jnp.float32)
+    )
+    np.testing.assert_allclose(dx[0, 3:6, 1:4].sum(), 1, rtol=1e-6)
+    np.testing.assert_allclose(dx.sum(), 1, rtol=1e-6)
+
+
+def test_dropout_of_a_row_depends_on_its_key_alone():
+    keys = jax.random.split(jax.random.key(3), 6)
+    x = jnp.asarray(random(0, 6, 40), jnp.float32)
+    y = layers.dropout(x, 0.5, keys)
+    for rows in ([4, 1], [5], [0, 1, 2, 3, 4, 5]):
+        np.testing.assert_array_equal(layers.dropout(x[rows,], 0.5, keys[rows,]), y[rows,])
+    np.testing.assert_array_equal(layers.dropout(x, 0.5, jax.random.key_data(keys)), y)
+    with jax.enable_x64(True):
+        wide = layers.dropout(jnp.asarray(x, jnp.float64), 0.5, keys)
+    np.testing.assert_array_equal(np.asarray(wide) == 0, np.asarray(y) == 0)
+    assert len({tuple(row) for row in np.asarray(y == 0)}) == 6
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.9])
+def test_dropout_rate_and_scale(rate):
+    keys = jax.random.split(jax.random.key(0), 100)
+    y = np.asarray(layers.dropout(jnp.ones((100, 500)), rate, keys))
+    assert np.mean(y == 0) == pytest.approx(rate, abs=0.01)
+    np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_errors():
+    x, keys = jnp.ones((4, 3)), jax.random.split(jax.random.key(0), 4)
+    with pytest.raises(ValueError, match=r"in \[0, 1\); got 1.0"):
+        layers.dropout(x, 1.0, keys)
+    with pytest.raises(ValueError, match=r"4 rows need 4 keys, one per row; got \(3,\)"):
+        layers.dropout(x, 0.5, keys[:3])
+    with pytest.raises(ValueError, match="key data"):
+        layers.dropout(x, 0.5, jnp.ones((4, 3)))
+    assert layers.dropout(x, 0.0, None) is x
