@@ -11,6 +11,7 @@ table is printed and written to ``experiments/results/`` (``--results_dir``) as 
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         for label, *printed in table.literature
     ]
     results_dir = Path(options.results_dir)
-    sources, commands = set(), []
+    sources, commands, measured = set(), [], {}
     for label, exp in table.rows.items():
         results = run_row(exp, options)
         spread = results.get("metrics_std") or {}
@@ -69,6 +70,7 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         printed = configs.EXPERIMENTS[exp].paper
         rows.append({"label": f"{label} ({exp})", "paper": dict(printed), "ours": ours})
         sources.add(results["data_source"])
+        measured[label] = results
         commands.append(command(row_options(exp, options), results["scale"]))
         if parallel.is_main_process():
             path = results_dir / f"{exp},{results['scale']},{results['data_source']}.json"
@@ -78,10 +80,10 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         raise ValueError(f"the rows were measured on different data: {', '.join(sorted(sources))}")
     scale, source = results["scale"], results["data_source"]
     made = report.Table(
-        f"{table.title}; ours at the {scale} scale, {results.get('num_runs', 1)} run(s) (%)",
+        f"{table.title}; ours at the {scale} scale, {results.get('num_runs', 1)} run(s)",
         columns,
         rows,
-        notes=[f"Made by: {command}" for command in commands],
+        notes=paired_differences(measured, columns) + [f"Made by: {c}" for c in commands],
         data_source=source,
     )
     say(report.text_table(made))
@@ -89,6 +91,26 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         path = results_dir / f"{name.replace('/', '_table_')},{scale},{source}.md"
         path.write_text(report.markdown_table(made) + "\n")
         say(f"table: {path}")
+
+
+def paired_differences(measured: dict[str, Any], columns: list[str]) -> list[str]:
+    """Each row minus the first, seed by seed: mean and standard deviation, in points of percent."""
+    (first, base), *others = measured.items()
+    notes = []
+    for label, results in others:
+        pairs = [
+            (run, base["run_metrics"][name])
+            for name, run in results.get("run_metrics", {}).items()
+            if name in base.get("run_metrics", {})
+        ]
+        if len(pairs) > 1:
+            shown = []
+            for metric in columns:
+                differences = [100 * (ours[metric] - theirs[metric]) for ours, theirs in pairs]
+                mean, spread = statistics.fmean(differences), statistics.stdev(differences)
+                shown.append(f"{metric} {mean:+.2f} ± {spread:.2f}")
+            notes.append(f"{label} minus {first}, paired by seed: {', '.join(shown)}")
+    return notes
 
 
 def make_figure(name: str, panels: dict[str, str], options: argparse.Namespace) -> None:

@@ -302,7 +302,7 @@ def _facts(results: Mapping, config: Mapping) -> dict[str, str]:
     known = {
         *("exp", "method", "dataset", "data_source", "protocol", "fingerprint", "scale", "seed"),
         *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
-        *("metrics", "metrics_std", "paper", "runs", "num_runs"),
+        *("metrics", "metrics_std", "run_metrics", "paper", "runs", "num_runs"),
     }
     shown |= {
         name.replace("_", " ").capitalize(): value

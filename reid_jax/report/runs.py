@@ -176,7 +176,8 @@ def summarize(runs: Mapping[str, Mapping]) -> dict:
 
     Returns:
         What the runs share (None where they differ, as the seed), 'num_runs', 'runs' (the names),
-        'metrics' (means) and 'metrics_std' (sample standard deviations, None for a single run).
+        'metrics' (means), 'metrics_std' (sample standard deviations, None for a single run) and
+        'run_metrics' (each run's).
         A metric that any run lacks is None.
 
     Raises:
@@ -212,4 +213,5 @@ def summarize(runs: Mapping[str, Mapping]) -> dict:
         "runs": list(runs),
         "metrics": means,
         "metrics_std": deviations,
+        "run_metrics": {name: results["metrics"] for name, results in runs.items()},
     }

@@ -94,7 +94,7 @@ def make_train_step(
             opt_state=opt_state,
             loss_state=loss_state,
         )
-        return next_state, {"loss": loss, "gradient_norm": optax.global_norm(gradients), **metrics}
+        return next_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
 
     return train_step
 

@@ -216,7 +216,8 @@ def distance_scatter(
                 label=name,
             )
             handles.append(line)
-        ax.set_ylim(bottom=0.0)
+    # After all panels: a limit that is set ends the scaling of the axis they share.
+    axes[0].set_ylim(bottom=0.0)
     axes[0].set_ylabel(distance)
     if handles:
         figure.legend(handles=handles, loc="outside upper center", ncols=3)

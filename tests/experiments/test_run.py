@@ -160,6 +160,7 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     assert summary["metrics"]["map_step"] == pytest.approx(np.mean(ranks))
     assert summary["metrics_std"]["map_step"] == pytest.approx(np.std(ranks, ddof=1))
     assert Path("runs/softmax_market/report.html").exists()
+    assert "Ours minus Baseline, paired by seed: rank1" in printed
     assert (
         "--repeats=2"
         in (tmp_path / "results/batch_contrastive_table_1,small,stand-in.md").read_text()

@@ -110,3 +110,13 @@ def test_cmc_curves_are_told_apart_by_more_than_colour():
 def test_cmc_curve_refuses(curves):
     with pytest.raises(ValueError, match="cmc_curve"):
         visual.cmc_curve({name: np.array(cmc) for name, cmc in curves.items()})
+
+
+def test_distance_scatter_shows_every_panel_whole():
+    low = ([0, 1], [0.2, 0.3], [0.4, 0.5], [0.1, 0.2])
+    high = ([0, 1], [0.2, 0.3], [1.3, 1.4], [0.1, 0.2])
+    figure = visual.distance_scatter({"a": low, "b": high})
+    for ax in figure.axes:
+        bottom, top = ax.get_ylim()
+        assert bottom == 0
+        assert top > 1.4
