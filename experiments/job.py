@@ -484,7 +484,6 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
                 + "\nGive another --workdir, or delete that directory."
             )
     elif parallel.is_main_process():
-        job.workdir.mkdir(parents=True, exist_ok=True)
         record |= {
             "command": job.command,
             "data_dir": str(job.data_dir),
@@ -573,6 +572,7 @@ def summary_text(results: Mapping[str, Any]) -> str:
 
 
 def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.parent / (path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
