@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.run import keep_freed_memory
 from reid_jax import models
 
 NUM_IDENTITIES = 751
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip", choices=["flax", "pytorch"], nargs="*", default=[])
     options = parser.parse_args()
+    keep_freed_memory()  # As a run does; all three then have it.
 
     height, width = map(int, options.size.split("x"))
     rng = np.random.default_rng(0)
