@@ -5,17 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-slow lint format clean
+.PHONY: run test lint format clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)  ## train and evaluate on a rendered stand-in, and write a report
 	$(BIN)/python experiments/run.py --exp=batch_contrastive_market
 
-test: lint  ## everything but the slow tests
-	$(BIN)/python -m pytest -q -m "not slow"
-
-test-slow: $(INSTALLED)  ## the slow tests alone
-	$(BIN)/python -m pytest -q -m slow
+test: lint  ## ruff and all tests
+	$(BIN)/python -m pytest -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
