@@ -46,7 +46,7 @@ def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
     """Does what the command line says and returns the results, of the repeats if there are any."""
     if options.repeats < 1:
         raise ValueError(f"--repeats={options.repeats}: expected at least 1")
-    return run_repeats(make_job(options), options.repeats)
+    return run_repeats(placed(make_job(options), options.repeats), options.repeats)
 
 
 def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any:
@@ -91,11 +91,11 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
     )
 
 
-def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
-    """One run in the work directory, or several below it with their summary at the top."""
-    from experiments import job as jobs
-    from reid_jax import report
+def placed(job: Any, repeats: int) -> Any:
+    """The job in a work directory where a single run and repeats leave each other alone.
 
+    The answer is the same before and after the job has run.
+    """
     workdir = job.workdir
     single_run_is_there = (workdir / "config.json").exists()
     if repeats > 1 and single_run_is_there:
@@ -104,7 +104,14 @@ def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
     elif repeats == 1 and not single_run_is_there and (workdir / "results.json").exists():
         workdir /= f"seed_{job.seed}"
         say(f"{job.workdir} holds repeats, which are kept: this run is {workdir}.")
-    job = dataclasses.replace(job, workdir=workdir)
+    return dataclasses.replace(job, workdir=workdir)
+
+
+def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
+    """One run in the work directory, or several below it with their summary at the top."""
+    from experiments import job as jobs
+    from reid_jax import report
+
     if repeats == 1:
         results = jobs.run(job)
     else:

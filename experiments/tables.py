@@ -23,6 +23,8 @@ from experiments.run import (
     add_run_options,
     command,
     exit_status,
+    make_job,
+    placed,
     prepare_jax,
     run_experiment,
     say,
@@ -59,7 +61,8 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
     results_dir = Path(options.results_dir)
     sources, commands, measured = set(), [], {}
     for label, exp in table.rows.items():
-        results = run_row(exp, options)
+        row = row_options(exp, options)
+        results = run_experiment(row)
         spread = results.get("metrics_std") or {}
         ours = {
             metric: (results["metrics"][metric], spread[metric])
@@ -71,7 +74,7 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         rows.append({"label": f"{label} ({exp})", "paper": dict(printed), "ours": ours})
         sources.add(results["data_source"])
         measured[label] = results
-        commands.append(command(row_options(exp, options), results["scale"]))
+        commands.append(command(row, results["scale"]))
         if parallel.is_main_process():
             path = results_dir / f"{exp},{results['scale']},{results['data_source']}.json"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,18 +118,17 @@ def paired_differences(measured: dict[str, Any], columns: list[str]) -> list[str
 
 def make_figure(name: str, panels: dict[str, str], options: argparse.Namespace) -> None:
     """Draws Fig. 1: distances within and between identities, over training, in each run."""
-    from etils import epath
-
     from reid_jax import parallel, visual
     from reid_jax.training.logs import read_metrics
 
     names = ("step", "intra_distance", "inter_distance_mean", "inter_distance_min")
     curves = {}
     for heading, exp in panels.items():
-        run_row(exp, options)
-        workdir = epath.Path(f"runs/{exp}")
-        if options.repeats > 1:
-            workdir /= f"seed_{options.seed}"
+        row = row_options(exp, options)
+        run_experiment(row)
+        workdir = placed(make_job(row), row.repeats).workdir
+        if row.repeats > 1:
+            workdir /= f"seed_{row.seed}"
         records = [r for r in read_metrics(workdir) if r.get("intra_distance") is not None]
         curves[heading] = tuple([record[key] for record in records] for key in names)
     if parallel.is_main_process():
@@ -134,11 +136,6 @@ def make_figure(name: str, panels: dict[str, str], options: argparse.Namespace) 
         path = Path("runs") / f"{name.replace('/', '_figure_')}.png"
         figure.savefig(path, dpi=150)
         say(f"figure: {path}")
-
-
-def run_row(exp: str, options: argparse.Namespace) -> dict[str, Any]:
-    """The results of an experiment, run now or found finished."""
-    return run_experiment(row_options(exp, options))
 
 
 def row_options(exp: str, options: argparse.Namespace) -> argparse.Namespace:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from matplotlib.figure import Figure
 
 from experiments import evaluate, job, run, search, tables
 from reid_jax import training
@@ -168,6 +169,15 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     table.table, table.figure = None, "batch_contrastive/1"
     tables.make(table)
     assert Path("runs/batch_contrastive_figure_1.png").stat().st_size > 10_000
+    # One run where there are repeats is read from where it was put.
+    drawn = {}
+    monkeypatch.setattr(
+        "reid_jax.visual.distance_scatter",
+        lambda panels, **kwargs: drawn.update(panels) or Figure(),
+    )
+    table.repeats = 1
+    tables.make(table)
+    assert [len(curves[0]) > 0 for curves in drawn.values()] == [True, True]
 
 
 def test_search_chooses_on_validation_identities(options, tmp_path, monkeypatch, capsys):
