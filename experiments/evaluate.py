@@ -16,7 +16,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiments.run import exit_status, prepare_jax, say
+from experiments.run import exit_status, prepare_jax
 
 
 def evaluate_again(options: argparse.Namespace) -> None:
@@ -47,8 +47,8 @@ def evaluate_again(options: argparse.Namespace) -> None:
     path = workdir / f"evaluation,{dataset},{facts['protocol']}.json"
     if parallel.is_main_process():
         job.write_json(path, results)
-    say(job.summary_text(results))
-    say(f"results: {path}")
+    parallel.say(job.summary_text(results))
+    parallel.say(f"results: {path}")
 
 
 def main() -> int:

@@ -107,7 +107,7 @@ def run(job: Job) -> dict[str, Any]:
     results_path = job.workdir / "results.json"
     if results_path.exists():
         _claimed(job)
-        _say(f"{job.workdir} is finished already: its results are kept.")
+        parallel.say(f"{job.workdir} is finished already: its results are kept.")
         if parallel.is_main_process() and not (job.workdir / "report.html").exists():
             write_report(job.workdir, job.config, split)
         return json.loads(results_path.read_text())
@@ -180,12 +180,14 @@ def _train(
         variables, weights = pretrained.load_torchvision(config.model.weights, model, variables)
         state = state.replace(**variables)
     elif job.scale == "paper":
-        _say("No model.weights given: training from scratch, where the paper fine-tunes ImageNet.")
+        parallel.say(
+            "No model.weights given: training from scratch, where the paper fine-tunes ImageNet."
+        )
 
     batch_size = config.sampler.batch_size
     devices = parallel.usable_devices(batch_size)
     if len(devices) < jax.local_device_count():
-        _say(
+        parallel.say(
             f"A batch of {batch_size} rows is divided over {len(devices)} of this host's "
             f"{jax.local_device_count()} devices, the largest number that divides it."
         )
@@ -250,7 +252,7 @@ def _train(
     steps = int(final.step)
     if validate is not None and (best := checkpoints.restore_best(state)) is not None:
         final, steps = best
-        _say(f"Taking the state of step {steps}, the best on the validation identities.")
+        parallel.say(f"Taking the state of step {steps}, the best on the validation identities.")
     return Trained(_variables(final), weights, steps, num_devices)
 
 
@@ -576,8 +578,3 @@ def write_json(path: epath.Path, content: Mapping[str, Any]) -> None:
     partial = path.parent / (path.name + ".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
-
-
-def _say(message: str) -> None:
-    if parallel.is_main_process():
-        print(message, flush=True)

@@ -71,7 +71,7 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
     configs.apply_overrides(config, options.overrides)
     if options.dataset and options.dataset != config.dataset:
         config.dataset = options.dataset
-    say(f"{options.exp} on {config.dataset}, scale {scale} ({why}).")
+    parallel.say(f"{options.exp} on {config.dataset}, scale {scale} ({why}).")
     if options.data_dir:
         data_dir = epath.Path(options.data_dir).expanduser()
     else:
@@ -100,10 +100,12 @@ def placed(job: Any, repeats: int) -> Any:
     single_run_is_there = (workdir / "config.json").exists()
     if repeats > 1 and single_run_is_there:
         workdir /= "repeats"
-        say(f"{job.workdir} holds a single run, which is kept: the repeats go to {workdir}.")
+        parallel.say(
+            f"{job.workdir} holds a single run, which is kept: the repeats go to {workdir}."
+        )
     elif repeats == 1 and not single_run_is_there and (workdir / "results.json").exists():
         workdir /= f"seed_{job.seed}"
-        say(f"{job.workdir} holds repeats, which are kept: this run is {workdir}.")
+        parallel.say(f"{job.workdir} holds repeats, which are kept: this run is {workdir}.")
     return dataclasses.replace(job, workdir=workdir)
 
 
@@ -118,14 +120,14 @@ def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
         runs = {}
         for seed in range(job.seed, job.seed + repeats):
             name = f"seed_{seed}"
-            say(f"--- {name}")
+            parallel.say(f"--- {name}")
             runs[name] = jobs.run(dataclasses.replace(job, seed=seed, workdir=job.workdir / name))
         results = report.summarize(runs)
         if parallel.is_main_process():
             jobs.write_json(job.workdir / "results.json", results)
             report.write_summary_page(job.workdir, deviations=jobs.deviations(job.config))
-    say(jobs.summary_text(results))
-    say(f"report:  {job.workdir / 'report.html'}")
+    parallel.say(jobs.summary_text(results))
+    parallel.say(f"report:  {job.workdir / 'report.html'}")
     return results
 
 
@@ -151,12 +153,6 @@ def command(options: argparse.Namespace, scale: str) -> str:
             words.append(f"--{name}={getattr(options, name)}")
     words += [f"--set={override}" for override in options.overrides]
     return shlex.join(words)
-
-
-def say(message: str) -> None:
-    """Prints on the main process."""
-    if parallel.is_main_process():
-        print(message, flush=True)
 
 
 def prepare_jax() -> None:
@@ -193,7 +189,7 @@ def exit_status(program: Callable[[], Any]) -> int:
     try:
         program()
     except StoppedError as stopped:
-        say(str(stopped))
+        parallel.say(str(stopped))
         return 130
     except KeyboardInterrupt:
         print("Stopped: the same command goes on from the last checkpoint.", file=sys.stderr)

@@ -17,7 +17,7 @@ from pathlib import Path
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from experiments.run import add_run_options, exit_status, make_job, prepare_jax, say
+from experiments.run import add_run_options, exit_status, make_job, prepare_jax
 
 STAND_IN_VAL_IDENTITIES = 50
 
@@ -51,9 +51,11 @@ def search(options: argparse.Namespace) -> dict[str, float]:
             records = read_metrics(made.workdir)
             finals.append([r["val_map_step"] for r in records if "val_map_step" in r][-1])
         scores[value] = sum(finals) / len(finals)
-        say(f"{options.key}={value}: validation mAP {100 * scores[value]:.2f} %")
+        parallel.say(f"{options.key}={value}: validation mAP {100 * scores[value]:.2f} %")
     best = max(scores, key=scores.get)
-    say(f"best: {options.key}={best}, chosen on validation identities ({options.repeats} run(s))")
+    parallel.say(
+        f"best: {options.key}={best}, chosen on validation identities ({options.repeats} run(s))"
+    )
     return scores
 
 

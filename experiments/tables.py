@@ -27,7 +27,6 @@ from experiments.run import (
     placed,
     prepare_jax,
     run_experiment,
-    say,
 )
 
 
@@ -89,11 +88,11 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         notes=paired_differences(measured, columns) + [f"Made by: {c}" for c in commands],
         data_source=source,
     )
-    say(report.text_table(made))
+    parallel.say(report.text_table(made))
     if parallel.is_main_process():
         path = results_dir / f"{name.replace('/', '_table_')},{scale},{source}.md"
         path.write_text(report.markdown_table(made) + "\n")
-        say(f"table: {path}")
+        parallel.say(f"table: {path}")
 
 
 def paired_differences(measured: dict[str, Any], columns: list[str]) -> list[str]:
@@ -135,7 +134,7 @@ def make_figure(name: str, panels: dict[str, str], options: argparse.Namespace) 
         figure = visual.distance_scatter(curves, distance="Euclidean distance of unit vectors")
         path = Path("runs") / f"{name.replace('/', '_figure_')}.png"
         figure.savefig(path, dpi=150)
-        say(f"figure: {path}")
+        parallel.say(f"figure: {path}")
 
 
 def row_options(exp: str, options: argparse.Namespace) -> argparse.Namespace:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
 
 __all__ = [
     "AXIS",
@@ -42,6 +44,7 @@ __all__ = [
     "mean",
     "pmap_step",
     "replicate",
+    "say",
     "shard",
     "total",
     "usable_devices",
@@ -96,6 +99,13 @@ def _several_tasks() -> bool:
 def is_main_process() -> bool:
     """True on the one process that writes results and prints."""
     return jax.process_index() == 0
+
+
+def say(message: str) -> None:
+    """Prints a line on the main process, above a progress bar if there is one."""
+    if is_main_process():
+        tqdm.write(message)
+        sys.stdout.flush()
 
 
 def is_single_process() -> bool:

@@ -88,7 +88,7 @@ def fit(
     first_step = 0
     if restored is not None:
         state, first_step = restored
-        _say(f"Resuming after step {first_step} of {schedule.num_steps}.")
+        parallel.say(f"Resuming after step {first_step} of {schedule.num_steps}.")
     if first_step >= schedule.num_steps:
         return jax.device_get(state)
 
@@ -224,8 +224,3 @@ def _stop_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _say(message: str) -> None:
-    if parallel.is_main_process():
-        tqdm.write(message)
