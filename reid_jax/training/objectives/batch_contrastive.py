@@ -1,9 +1,4 @@
-"""What each paper minimises: one pure function per method.
-
-An objective is called as ``objective(outputs, batch, loss_state, *, axis_name)`` with the model's
-outputs and this device's rows, and returns ``(loss, (loss_state, metrics))``. It reduces to the
-global scalar itself. The keyword-only constants are bound with ``functools.partial``.
-"""
+"""Zhang and Xu (batch_contrastive): softmax, and batch-contrastive and center loss besides."""
 
 from __future__ import annotations
 
@@ -15,23 +10,11 @@ from jax import lax
 
 from reid_jax import parallel
 from reid_jax.distances import euclidean
-from reid_jax.losses import (
-    CenterState,
-    batch_contrastive_loss,
-    center_loss,
-    identification_loss,
-    update_centers,
-)
+from reid_jax.losses import CenterState, batch_contrastive_loss, center_loss, update_centers
+from reid_jax.training.objectives import terms
+from reid_jax.training.objectives.terms import Arrays, l2_normalise
 
-__all__ = ["batch_contrastive", "batch_distances", "l2_normalise", "softmax"]
-
-Arrays = dict[str, jax.Array]
-
-
-def l2_normalise(embeddings: jax.Array) -> jax.Array:
-    """[B, D] rows of unit Euclidean length, with a finite gradient at zero."""
-    squared = jnp.sum(embeddings**2, axis=-1, keepdims=True)
-    return embeddings * lax.rsqrt(jnp.maximum(squared, 1e-12))
+__all__ = ["batch_contrastive", "batch_distances", "softmax"]
 
 
 def batch_distances(
@@ -70,15 +53,10 @@ def batch_distances(
 
 def _identification(outputs: Arrays, batch: Arrays, *, axis_name: str | None) -> tuple:
     """Mean cross-entropy, and what every classification run logs."""
-    logits, labels = outputs["logits"], batch["identity"]
-    loss = parallel.mean(identification_loss(logits, labels), axis_name=axis_name)
-    right = (jnp.argmax(logits, axis=1) == labels).astype(logits.dtype)
-    metrics = {
-        "identification_loss": loss,
-        "accuracy": parallel.mean(right, axis_name=axis_name),
-        **batch_distances(l2_normalise(outputs["embedding"]), labels, axis_name=axis_name),
-    }
-    return loss, metrics
+    labels = batch["identity"]
+    loss, metrics = terms.identification(outputs["logits"], labels, axis_name=axis_name)
+    distances = batch_distances(l2_normalise(outputs["embedding"]), labels, axis_name=axis_name)
+    return loss, metrics | distances
 
 
 def softmax(
