@@ -4,15 +4,24 @@ import concurrent.futures
 import sys
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterable
 
 import cv2
 import tqdm
 
-from data_prep.listing import Problem, Record
+from data_prep.listing import Partition, Problem, Record
 from data_prep.raw import RawTree
 from reid_jax.data import decode
 
-__all__ = ["FIXES", "image_problems", "report", "size_problems", "split_problems"]
+__all__ = [
+    "FIXES",
+    "image_problems",
+    "partition_problems",
+    "report",
+    "size_problems",
+    "split_problems",
+]
 
 SKIP = "or leave such images out with --skip_bad_images"
 
@@ -29,6 +38,14 @@ FIXES = {
     "distractor": (
         "distractor with an identity",
         f"names of distractors begin with 0000_c and the camera; rename these files, {SKIP}",
+    ),
+    "layout": (
+        "name that this data set does not have",
+        f"the right form is beside each; rename these files, {SKIP}",
+    ),
+    "incomplete": (
+        "identity that lacks an image",
+        "every identity of this data set has the same number of images; complete the copy",
     ),
     "depth": (
         "image that is not directly in an identity sub-folder",
@@ -59,6 +76,19 @@ FIXES = {
         "      python data_prep/prepare.py folder --raw_dir DIR --data_dir DIR",
     ),
     "split": ("split that cannot be made", "give other numbers"),
+    "absent": (
+        "identity without any image",
+        "the copy is not whole, or an identity too many is counted; copy the data set again",
+    ),
+    "partition": (
+        "partition that does not fit the images",
+        "correct the file that the partition comes from, or copy it again",
+    ),
+    "truth": (
+        "ground truth of the queries that cannot be used",
+        "complete the copy, or correct these files: each query has a _query.txt (image x1 y1 x2 "
+        "y2, in pixels), a _good.txt, an _ok.txt and a _junk.txt (one image a line, no suffix)",
+    ),
     "size": ("too little data", "add images"),
 }
 
@@ -144,6 +174,89 @@ def size_problems(splits: dict[str, list[Record]]) -> list[Problem]:
     if splits.get("train") and len({record.identity for record in splits["train"]}) < 2:
         problems.append(Problem("size", "train has 1 identity; at least 2 are needed"))
     return problems
+
+
+def partition_problems(
+    partitions: dict[str, Partition], splits: dict[str, list[Record]]
+) -> list[Problem]:
+    """What is wrong with partitions.
+
+    Args:
+        partitions: by name.
+        splits: records of each split, among them the pools.
+
+    Returns:
+        Problems: unknown pools and roles, members that the pool does not have or that a role has
+        twice, identities on both sides, queries without a match, and too little to train on.
+    """
+    problems = []
+    for name, partition in partitions.items():
+        if partition.pool not in splits:
+            what = f"{name}: the pool is {partition.pool}, not one of {', '.join(splits)}"
+            problems.append(Problem("partition", what))
+            continue
+        if not partition.splits:
+            problems.append(Problem("partition", f"{name} has no split"))
+        by_identity: dict[int, list[Record]] = {}
+        for record in splits[partition.pool]:
+            if record.identity > 0:
+                by_identity.setdefault(record.identity, []).append(record)
+        by_file = {record.file: [record] for record in splits[partition.pool]}
+        for index, split in enumerate(partition.splits):
+            wrong = _roles_wrong(split, set(partition.splits[0]), by_identity, by_file)
+            problems += [Problem("partition", f"{name}, split {index}: {what}") for what in wrong]
+    return problems
+
+
+def _roles_wrong(
+    split: dict[str, list[int] | list[str]],
+    expected: set[str],
+    by_identity: dict[int, list[Record]],
+    by_file: dict[str, list[Record]],
+) -> list[str]:
+    """What is wrong with the roles of one split of a partition."""
+    if set(split) - {"val"} not in ({"train", "test"}, {"train", "query", "gallery"}):
+        return [
+            f"the roles are {', '.join(split)}; expected train and test, or train, query and "
+            "gallery, with or without val"
+        ]
+    if set(split) != expected:
+        return [f"the roles are {', '.join(split)}, unlike those of split 0"]
+    wrong, records = [], {}
+    for role, members in split.items():
+        named = all(isinstance(member, str) for member in members)
+        kind, known = ("files", by_file) if named else ("identities", by_identity)
+        twice = [member for member, times in Counter(members).items() if times > 1]
+        unknown = [member for member in dict.fromkeys(members) if member not in known]
+        if not members:
+            wrong.append(f"{role} is empty")
+        if twice:
+            wrong.append(f"{role} names {len(twice)} {kind} more than once: {_some(twice)}")
+        if unknown:
+            wrong.append(
+                f"{role} names {len(unknown)} {kind} without an image in the pool: {_some(unknown)}"
+            )
+        records[role] = [record for member in members for record in known.get(member, [])]
+    identities = {role: {record.identity for record in found} for role, found in records.items()}
+    if len(identities["train"]) < 2:
+        wrong.append(f"train has {len(identities['train'])} identities; at least 2 are needed")
+    for one in ("train", "val"):
+        for other in split:
+            both = sorted(identities.get(one, set()) & identities[other])
+            if both and one != other and (one, other) != ("val", "train"):
+                wrong.append(f"{len(both)} identities are in {one} and in {other}: {_some(both)}")
+    if "query" in split:
+        wrong += [
+            f"the query {problem.what} has no match from another camera in the gallery"
+            for problem in split_problems(records, has_cameras=True)
+            if problem.kind == "match"
+        ]
+    return wrong
+
+
+def _some(members: Iterable[int | str]) -> str:
+    listed = [str(member) for member in members]
+    return ", ".join(listed[:8]) + ", ..." * (len(listed) > 8)
 
 
 def report(problems: list[Problem]) -> str:

@@ -9,7 +9,9 @@ from reid_jax.data import schema
 
 __all__ = [
     "Listing",
+    "Partition",
     "Problem",
+    "Query",
     "Record",
     "counts",
     "market_layout",
@@ -17,6 +19,7 @@ __all__ = [
     "numbered",
     "of_queries",
     "official_problems",
+    "without_files",
 ]
 
 
@@ -44,6 +47,42 @@ class Problem:
     file: str | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Partition:
+    """Which identities, or which images, train and test, several times over.
+
+    Attributes:
+        pool: the split that holds the images of all roles.
+        origin: where the division comes from: "official test sets", "random, seed 0".
+        splits: for each split the content of its roles (`train`, `val`, `test`, `query`,
+            `gallery`): identities, or names of files where a protocol fixes the images.
+    """
+
+    pool: str
+    origin: str
+    splits: list[dict[str, list[int] | list[str]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """A part of an image to search for, and the images in which its object is known to be.
+
+    Attributes:
+        name: name of the query.
+        file: the image.
+        box: [x1, y1, x2, y2] in pixels of it.
+        good, ok: files that show the object, clearly or more than a quarter of it.
+        junk: files that show less of it, which count neither as right nor as wrong.
+    """
+
+    name: str
+    file: str
+    box: list[float]
+    good: list[str]
+    ok: list[str]
+    junk: list[str]
+
+
 @dataclasses.dataclass
 class Listing:
     """What a raw data set holds.
@@ -58,6 +97,9 @@ class Listing:
         identity_names: the name of identity i + 1, where identities had names; else None.
         camera_names: likewise of cameras.
         notes: one line each on what was left out or assumed.
+        partitions: where training and test are divided by partitions, by name; the splits are then
+            pools, from which nothing is carved.
+        queries: where parts of images are searched for; their files are in the splits.
     """
 
     splits: dict[str, list[Record]]
@@ -68,6 +110,8 @@ class Listing:
     identity_names: list[str] | None = None
     camera_names: list[str] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    partitions: dict[str, Partition] = dataclasses.field(default_factory=dict)
+    queries: list[Query] = dataclasses.field(default_factory=list)
 
 
 def market_records(
@@ -161,6 +205,19 @@ def market_layout(
         splits[split], wrong = market_records(tree.images(folder), num_cameras=num_cameras)
         problems += wrong
     return splits, problems
+
+
+def without_files(queries: list[Query], bad: set[str]) -> list[Query]:
+    """The queries without some files; left out where that takes their image or all they match."""
+    kept = []
+    for query in queries:
+        lists = {
+            kind: [file for file in getattr(query, kind) if file not in bad]
+            for kind in ("good", "ok", "junk")
+        }
+        if query.file not in bad and (lists["good"] or lists["ok"]):
+            kept.append(dataclasses.replace(query, **lists))
+    return kept
 
 
 def of_queries(hand_drawn: list[Record], query: list[Record]) -> list[Record]:

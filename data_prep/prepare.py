@@ -1,17 +1,28 @@
 """Prepares a raw data set for training, and examines it first.
 
     python data_prep/prepare.py DATASET --raw_dir DIR --data_dir DIR [--skip_bad_images]
-        [--num_test_identities N] [--num_val_identities N] [--seed N]
+        [--num_test_identities N] [--num_val_identities N] [--seed N] [--partition_file FILE]
 
-DATASET is one of market1501, distractors_500k, dukemtmc and folder (an own data set: identity
-sub-folders, or a CSV file `file,identity[,camera]`, or images with names like Market-1501's). DIR
+DATASET is one of market1501, distractors_500k, dukemtmc, cuhk03, cuhk01, viper, pku_reid,
+oxford5k, landmarks (labelled photographs, a sub-folder for each landmark) and folder (an own data
+set: identity sub-folders, or a CSV file `file,identity[,camera]`, or images with names like
+Market-1501's). DIR
 is the official folder or zip file, or for `folder` also the CSV file. All that is wrong is listed
 at once, each with its fix. In sub-folders and CSV files the identity -1 is junk, and any other name
 is an identity.
+
+cuhk03, cuhk01, viper and pku_reid are pools of images (`detected` and `labeled`; `images`), divided
+into training and test identities by partitions: those that come with cuhk03, else random ones, the
+same everywhere, and `imported`, which is that of FILE. For cuhk03 DIR holds `cuhk-03.mat`, and the
+two files cuhk03_new_protocol_config_*.mat of the 767/700 protocol, where that is wanted.
+
+oxford5k is one pool of images with queries; DIR holds the unpacked images and ground truth.
+landmarks is for training only: photographs in one sub-folder per landmark.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import json
@@ -29,9 +40,23 @@ if __package__ in (None, ""):
 
 from etils import epath
 
-from data_prep import distractors_500k, doctor, dukemtmc, folder, market1501
+from data_prep import (
+    cuhk01,
+    cuhk03,
+    distractors_500k,
+    doctor,
+    dukemtmc,
+    folder,
+    landmarks,
+    market1501,
+    oxford5k,
+    partition_files,
+    pku_reid,
+    viper,
+)
 from data_prep.carving import carve
-from data_prep.listing import Listing, Problem, counts
+from data_prep.listing import Listing, Problem, counts, without_files
+from data_prep.partitions import fingerprint, summary
 from data_prep.raw import STAND_IN, RawTree, open_raw
 from reid_jax.data import dataset_card
 
@@ -41,6 +66,12 @@ DATASETS = {
     "market1501": market1501,
     "distractors_500k": distractors_500k,
     "dukemtmc": dukemtmc,
+    "cuhk03": cuhk03,
+    "cuhk01": cuhk01,
+    "viper": viper,
+    "pku_reid": pku_reid,
+    "oxford5k": oxford5k,
+    "landmarks": landmarks,
     "folder": folder,
 }
 TEST_DRAW, VAL_DRAW = 0, 1
@@ -55,6 +86,7 @@ def prepare(
     num_test_identities: int | None = None,
     num_val_identities: int = 0,
     seed: int = 0,
+    partition_file: str | os.PathLike | None = None,
     progress: bool = True,
 ) -> dict:
     """Examines a raw data set and writes it as a TFDS data set.
@@ -68,6 +100,8 @@ def prepare(
             has them, and 0 makes a data set for training only.
         num_val_identities: identities to carve val_query and val_gallery from, out of train.
         seed: of the carving.
+        partition_file: a file of which identities train and which test (see `partition_files`),
+            which becomes the partition `imported`; for data sets that partitions divide.
         progress: show progress bars.
 
     Returns:
@@ -88,6 +122,8 @@ def prepare(
         "seed": seed if num_test_identities or num_val_identities else None,
     }
     tree, listing, stand_in = _read(dataset, raw_dir, options)
+    if partition_file is not None:
+        _import_partition(dataset, listing, partition_file)
     inputs = _digest(
         tree, listing, options | {"skip_bad_images": skip_bad_images, "stand_in": stand_in}
     )
@@ -108,6 +144,11 @@ def prepare(
             "stand_in": stand_in,
             "identity_names": listing.identity_names,
             "camera_names": listing.camera_names,
+            "partitions": {
+                name: {"fingerprint": fingerprint(part), **dataclasses.asdict(part)}
+                for name, part in listing.partitions.items()
+            },
+            "queries": [dataclasses.asdict(query) for query in listing.queries],
             "inputs": inputs,
         }
         _write(DATASETS[dataset].Builder, data_dir, tree, listing, card, progress)
@@ -115,6 +156,8 @@ def prepare(
         print(note)
     for split, number in card["counts"].items():
         print(f"{split}: {number['images']:,} images of {number['identities']:,} identities")
+    for name, part in listing.partitions.items():
+        print(f"{name}: {summary(part)}")
     if skipped:
         print(f"skipped {sum(map(len, skipped.values())):,} bad images (listed in the card)")
     print(f"{dataset} ({card['data_source']}) is prepared in {data_dir}")
@@ -138,7 +181,14 @@ def _read(
         tree, listing = folder.read(open_raw(raw_dir))
 
     asked = options["num_test_identities"]
-    if "train" not in listing.splits:
+    if listing.partitions:
+        for name in ("num_test_identities", "num_val_identities"):
+            if options[name]:
+                raise ValueError(
+                    f"--{name} is {options[name]}, but {dataset} divides its identities by "
+                    f"partitions ({', '.join(listing.partitions)}); leave it out"
+                )
+    elif "train" not in listing.splits:
         if asked or options["num_val_identities"]:
             raise ValueError(f"{dataset} has no train split to carve identities from")
     elif "query" in listing.splits:
@@ -147,13 +197,24 @@ def _read(
                 f"--num_test_identities is {asked}, but the data set has a query and a gallery of "
                 "its own; leave it out"
             )
-    elif asked is None:
+    elif asked is None and dataset == "folder":
         found = counts(listing.splits["train"])["identities"]
         raise ValueError(
             f"{tree.where} has {found} identities and no query or gallery: give "
             "--num_test_identities N to carve them (0: a data set for training only)"
         )
     return tree, listing, _stand_in(tree, path)
+
+
+def _import_partition(dataset: str, listing: Listing, path: str | os.PathLike) -> None:
+    if not listing.partitions:
+        raise ValueError(
+            f"--partition_file is {os.fspath(path)}, but {dataset} is not divided by partitions; "
+            "leave it out"
+        )
+    imported, problems = partition_files.read_partition(path, listing.splits)
+    listing.partitions["imported"] = imported
+    listing.problems += problems
 
 
 def _stand_in(tree: RawTree, path: pathlib.Path) -> dict | None:
@@ -177,7 +238,12 @@ def _digest(tree: RawTree, listing: Listing, options: dict) -> str:
         for record in records
     ]
     problems = [problem.what for problem in listing.problems]
-    described = json.dumps([records, problems, options], sort_keys=True)
+    described = [records, problems, options]
+    if listing.partitions:
+        described.append({name: fingerprint(part) for name, part in listing.partitions.items()})
+    if listing.queries:
+        described.append([dataclasses.asdict(query) for query in listing.queries])
+    described = json.dumps(described, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -242,6 +308,7 @@ def _examine(
         names = ("val_query", "val_gallery")
         _carve(listing, problems, options, "num_val_identities", VAL_DRAW, names)
     problems += doctor.size_problems(listing.splits)
+    problems += doctor.partition_problems(listing.partitions, listing.splits)
 
     final = [problem for problem in problems if problem.file is None]
     if final or (problems and not skip_bad_images):
@@ -261,6 +328,15 @@ def _leave_out(listing: Listing, problems: list[Problem]) -> None:
     for split, records in listing.splits.items():
         listing.splits[split] = [record for record in records if record.file not in bad]
     listing.unlabelled = [record for record in listing.unlabelled if record.file not in bad]
+    for part in listing.partitions.values():
+        for split in part.splits:
+            for role, members in split.items():
+                split[role] = [member for member in members if member not in bad]
+    kept = without_files(listing.queries, bad)
+    if len(kept) < len(listing.queries):
+        number = len(listing.queries) - len(kept)
+        listing.notes.append(f"left out {number} queries with their images, or with all they match")
+    listing.queries = kept
 
 
 def _carve(
@@ -347,7 +423,9 @@ def _check_space(directory: str | os.PathLike, tree: RawTree, listing: Listing) 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; returns its exit status."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        epilog="For --partition_file " + partition_files.FORMS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("dataset", metavar="DATASET", help=", ".join(DATASETS))
     parser.add_argument("--raw_dir", required=True, help="the official folder or zip file")
@@ -356,6 +434,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num_test_identities", type=int, metavar="N")
     parser.add_argument("--num_val_identities", type=int, metavar="N", default=0)
     parser.add_argument("--seed", type=int, metavar="N", default=0)
+    parser.add_argument("--partition_file", metavar="FILE", help="forms: see below")
     options = vars(parser.parse_args(arguments))
     try:
         prepare(**options)

@@ -4,6 +4,7 @@ import os
 import pathlib
 import zipfile
 from collections.abc import Callable, Iterable
+from typing import BinaryIO
 
 __all__ = ["IMAGE_SUFFIXES", "STAND_IN", "RawTree", "open_raw"]
 
@@ -17,12 +18,20 @@ class RawTree:
     Attributes:
         sizes: bytes of each file.
         where: what the user gave, for messages.
+        stream: opens a file that is too large to be read whole; None for a tree without such files.
     """
 
-    def __init__(self, sizes: dict[str, int], read: Callable[[str], bytes], where: str):
+    def __init__(
+        self,
+        sizes: dict[str, int],
+        read: Callable[[str], bytes],
+        where: str,
+        stream: Callable[[str], BinaryIO] | None = None,
+    ):
         self.sizes = dict(sorted(sizes.items()))
         self.read = read
         self.where = where
+        self.stream = stream
 
     @property
     def is_stand_in(self) -> bool:
@@ -36,7 +45,8 @@ class RawTree:
             for path, size in self.sizes.items()
             if path.startswith(prefix)
         }
-        return RawTree(sizes, lambda path: self.read(prefix + path), self.where)
+        stream = self.stream and (lambda path: self.stream(prefix + path))
+        return RawTree(sizes, lambda path: self.read(prefix + path), self.where, stream)
 
     def images(self, folder: str = "") -> list[str]:
         """Paths of the images directly in a folder ('' is the root), sorted."""
@@ -132,7 +142,12 @@ def open_raw(raw_dir: str | os.PathLike) -> RawTree:
         raise ValueError(f"{where} is empty; give the folder or the zip file of the raw data set")
     if len(sizes) == 1 and next(iter(sizes)).lower().endswith(".zip"):
         return _open_zip(path / next(iter(sizes)), where)
-    return RawTree(sizes, lambda relative: (path / relative).read_bytes(), where)
+    return RawTree(
+        sizes,
+        lambda relative: (path / relative).read_bytes(),
+        where,
+        lambda relative: (path / relative).open("rb"),
+    )
 
 
 def _open_zip(path: pathlib.Path, where: str) -> RawTree:
@@ -157,4 +172,4 @@ def _open_zip(path: pathlib.Path, where: str) -> RawTree:
     if not sizes:
         archive.close()
         raise ValueError(f"{where} holds no files; download or copy it again")
-    return RawTree(sizes, archive.read, where)
+    return RawTree(sizes, archive.read, where, archive.open)

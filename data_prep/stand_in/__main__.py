@@ -7,16 +7,26 @@ import cv2
 
 from data_prep.stand_in import (
     contact_sheet,
+    write_cuhk01,
+    write_cuhk03,
     write_distractors_500k,
     write_dukemtmc,
     write_market1501,
+    write_pku_reid,
+    write_viper,
 )
 
+# Each with its options of size, and the number of its cameras.
 _WRITERS = {
-    "market1501": write_market1501,
-    "dukemtmc": write_dukemtmc,
-    "distractors_500k": write_distractors_500k,
+    "market1501": (write_market1501, ("num_train_identities", "num_test_identities"), 6),
+    "dukemtmc": (write_dukemtmc, ("num_train_identities", "num_test_identities"), 8),
+    "distractors_500k": (write_distractors_500k, ("num_images",), 6),
+    "cuhk03": (write_cuhk03, ("num_test_identities",), 10),
+    "cuhk01": (write_cuhk01, ("num_identities",), 2),
+    "viper": (write_viper, ("num_identities",), 2),
+    "pku_reid": (write_pku_reid, ("num_identities",), 2),
 }
+_SIZES = ("num_train_identities", "num_test_identities", "num_identities", "num_images")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="the official counts")
     parser.add_argument("--num_train_identities", type=int)
     parser.add_argument("--num_test_identities", type=int)
+    parser.add_argument("--num_identities", type=int, help="for cuhk01, viper and pku_reid")
     parser.add_argument("--num_images", type=int, help="for distractors_500k")
     parser.add_argument("--num_workers", type=int, help="processes; default: one per CPU")
     parser.add_argument("--contact_sheet", metavar="FILE.png", help="draw samples to look at")
@@ -34,8 +45,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.raw_dir is None and options.contact_sheet is None:
         parser.error("give --raw_dir DIR, --contact_sheet FILE.png, or both")
+    write, wanted, num_cameras = _WRITERS[options.dataset]
     if options.contact_sheet is not None:
-        num_cameras = 8 if options.dataset == "dukemtmc" else 6
         sheet = contact_sheet(
             options.seed, range(1, 11), columns=options.columns, num_cameras=num_cameras
         )
@@ -45,15 +56,12 @@ def main(arguments: list[str] | None = None) -> int:
     if options.raw_dir is None:
         return 0
     if options.dataset == "distractors_500k":
-        unused, wanted = ("num_train_identities", "num_test_identities"), ("num_images",)
         if options.full:
             options.num_images = 500_000
         if options.num_images is None:
             parser.error("distractors_500k needs --num_images N or --full")
-    else:
-        unused, wanted = ("num_images",), ("num_train_identities", "num_test_identities")
-    for name in unused:
-        if getattr(options, name) is not None:
+    for name in _SIZES:
+        if name not in wanted and getattr(options, name) is not None:
             parser.error(f"--{name} is not for {options.dataset}")
     given = {name: getattr(options, name) for name in wanted if getattr(options, name) is not None}
     if options.dataset != "distractors_500k":
@@ -63,9 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
         given["full"] = options.full
     try:
-        tree = _WRITERS[options.dataset](
-            options.raw_dir, seed=options.seed, num_workers=options.num_workers, **given
-        )
+        tree = write(options.raw_dir, seed=options.seed, num_workers=options.num_workers, **given)
     except (FileExistsError, ValueError) as error:
         parser.exit(1, f"{error}\n")
     print(f"stand-in {options.dataset}: {tree}")

@@ -31,12 +31,13 @@ class PlannedImage:
     """One image of a plan.
 
     Attributes:
-        file: path relative to the tree's root, with '/'.
+        file: path relative to the tree's root, with '/'; its suffix is the format.
         kind: "detected", "drawn" or "junk" (see `render`), or "distractor".
         identity: the renderer's identity; a junk image's is not in its name.
         camera: 1-based.
         index: number of the image of this identity (or of distractors) in this camera.
         size: (height, width) in pixels.
+        orientation: as for `render`.
     """
 
     file: str
@@ -45,6 +46,7 @@ class PlannedImage:
     camera: int
     index: int
     size: tuple[int, int]
+    orientation: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

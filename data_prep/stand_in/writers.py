@@ -2,14 +2,18 @@
 
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import cv2
+import numpy as np
 from tqdm import tqdm
 
 from data_prep.stand_in.difficulty import DEFAULT_DIFFICULTY, Difficulty
@@ -25,7 +29,19 @@ from data_prep.stand_in.plans import (
     market1501_plan,
 )
 
-__all__ = ["CARD", "write_distractors_500k", "write_dukemtmc", "write_market1501"]
+__all__ = [
+    "CARD",
+    "in_chunks",
+    "new_tree",
+    "picture",
+    "progress_bar",
+    "write_distractors_500k",
+    "write_dukemtmc",
+    "write_market1501",
+    "write_plan",
+]
+
+T = TypeVar("T")
 
 CARD = "STAND_IN.json"
 _JPEG_QUALITY = 90
@@ -96,7 +112,7 @@ def write_market1501(
     plan = market1501_plan(counts, seed=seed, size=size)
     card = _card("market1501", seed, counts=dataclasses.asdict(counts), size=list(size), full=full)
     tree = pathlib.Path(raw_dir) / "Market-1501-v15.09.15"
-    return _write_tree(tree, plan, card, difficulty, num_workers, progress)
+    return write_plan(tree, plan, card, difficulty, num_workers, progress)
 
 
 def write_dukemtmc(
@@ -150,7 +166,7 @@ def write_dukemtmc(
     card = _card("dukemtmc", seed, counts=dataclasses.asdict(counts), full=full)
     tree = pathlib.Path(raw_dir) / "DukeMTMC-reID"
     plan = dukemtmc_plan(counts, seed=seed)
-    return _write_tree(tree, plan, card, difficulty, num_workers, progress)
+    return write_plan(tree, plan, card, difficulty, num_workers, progress)
 
 
 def write_distractors_500k(
@@ -182,14 +198,14 @@ def write_distractors_500k(
     card = _card("distractors_500k", seed, counts=counts, size=list(size), full=full)
     tree = pathlib.Path(raw_dir) / "distractors_500k"
     plan = distractors_500k_plan(num_images, size=size)
-    return _write_tree(tree, plan, card, difficulty, num_workers, progress)
+    return write_plan(tree, plan, card, difficulty, num_workers, progress)
 
 
 def _card(dataset: str, seed: int, **facts) -> dict:
     return {"dataset": dataset, "renderer_version": RENDERER_VERSION, "seed": seed, **facts}
 
 
-def _write_tree(
+def write_plan(
     tree: pathlib.Path,
     plan: list[PlannedImage],
     card: dict,
@@ -197,34 +213,71 @@ def _write_tree(
     num_workers: int | None,
     progress: bool,
 ) -> pathlib.Path:
-    """Render the plan beside the tree, then move it into place: a killed run leaves no tree."""
+    """Render a plan, each image to its file.
+
+    Args:
+        tree: the tree's path.
+        plan: its images.
+        card: everything else that decides what the tree holds, with `dataset` and `seed`.
+        difficulty, num_workers, progress: as for `write_market1501`.
+
+    Returns, raises: as `new_tree`.
+    """
     card = {**card, "difficulty": dataclasses.asdict(difficulty), "num_images": len(plan)}
+
+    def fill(folder: pathlib.Path) -> None:
+        for subfolder in sorted({image.file.rsplit("/", 1)[0] for image in plan}):
+            (folder / subfolder).mkdir(parents=True)
+        write = functools.partial(
+            _write_chunk, folder=str(folder), seed=card["seed"], difficulty=difficulty
+        )
+        with progress_bar(card, progress) as bar:
+            for count in in_chunks(write, plan, num_workers):
+                bar.update(count)
+
+    return new_tree(tree, card, fill)
+
+
+def new_tree(tree: pathlib.Path, card: dict, fill: Callable[[pathlib.Path], None]) -> pathlib.Path:
+    """Fill a folder beside the tree, then move it into place: a killed run leaves no tree.
+
+    Args:
+        tree: the tree's path.
+        card: everything that decides what the tree holds.
+        fill: writes the tree into the folder that it is given.
+
+    Returns:
+        The tree's path. A complete tree with the same card is left as it is.
+
+    Raises:
+        FileExistsError: if the path holds anything else.
+    """
     if tree.exists():
         _check_same(tree, card)
         return tree
     partial = tree.with_name(tree.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
-    for folder in sorted({image.file.rsplit("/", 1)[0] for image in plan}):
-        (partial / folder).mkdir(parents=True)
-    chunks = [plan[first : first + _CHUNK] for first in range(0, len(plan), _CHUNK)]
-    bar = tqdm(
-        total=len(plan),
-        desc=f"render {card['dataset']}",
-        unit="image",
-        disable=not progress,
-        file=sys.stderr,
-    )
+    partial.mkdir(parents=True)
     try:
-        with bar:
-            for count in _rendered(chunks, str(partial), card["seed"], difficulty, num_workers):
-                bar.update(count)
+        fill(partial)
         (partial / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
         partial.rename(tree)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return tree
+
+
+def progress_bar(card: dict, progress: bool) -> tqdm:
+    """The bar over the `num_images` of a card."""
+    return tqdm(
+        total=card["num_images"],
+        desc=f"render {card['dataset']}",
+        unit="image",
+        disable=not progress,
+        file=sys.stderr,
+    )
 
 
 def _check_same(tree: pathlib.Path, card: dict) -> None:
@@ -245,15 +298,26 @@ def _check_same(tree: pathlib.Path, card: dict) -> None:
     )
 
 
-def _rendered(chunks, folder, seed, difficulty, num_workers):
-    """Render and write the chunks; yield the number of images of each as it is done."""
+def in_chunks(
+    work: Callable[[list[PlannedImage]], T], plan: list[PlannedImage], num_workers: int | None
+) -> Iterator[T]:
+    """Work on a plan, chunk by chunk, on several processes.
+
+    Args:
+        work: what to do with a chunk; can be pickled.
+        plan: the images.
+        num_workers: processes; None for one per CPU.
+
+    Returns:
+        Iterator over what `work` returns for each chunk, in order.
+    """
+    chunks = [plan[first : first + _CHUNK] for first in range(0, len(plan), _CHUNK)]
     num_workers = min(num_workers or os.cpu_count() or 1, len(chunks))
     if num_workers <= 1:
         threads = cv2.getNumThreads()
         cv2.setNumThreads(1)  # the pieces are too small to share
         try:
-            for chunk in chunks:
-                yield _write_chunk(chunk, folder, seed, difficulty)
+            yield from map(work, chunks)
         finally:
             cv2.setNumThreads(threads)
         return
@@ -261,12 +325,7 @@ def _rendered(chunks, folder, seed, difficulty, num_workers):
         num_workers, multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     with pool:
-        tasks = [pool.submit(_write_chunk, chunk, folder, seed, difficulty) for chunk in chunks]
-        try:
-            for task in concurrent.futures.as_completed(tasks):
-                yield task.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from pool.map(work, chunks)
 
 
 def _start_worker() -> None:
@@ -277,20 +336,24 @@ def _write_chunk(chunk: list[PlannedImage], folder: str, seed: int, difficulty: 
     for image in chunk:
         path = f"{folder}/{image.file}"
         with open(path, "xb") as file:
-            file.write(_jpeg(_picture(image, seed, difficulty)))
+            suffix = os.path.splitext(path)[1]
+            file.write(_encoded(picture(image, seed, difficulty), suffix))
     return len(chunk)
 
 
-def _picture(image: PlannedImage, seed: int, difficulty: Difficulty):
+def picture(image: PlannedImage, seed: int, difficulty: Difficulty) -> np.ndarray:
+    """A planned image, rendered: uint8 [height, width, 3] RGB."""
     options = {"size": image.size, "difficulty": difficulty}
     if image.kind == "distractor":
         return render_distractor(seed, image.camera, image.index, **options)
-    return render(seed, image.identity, image.camera, image.index, box=image.kind, **options)
+    options |= {"box": image.kind, "orientation": image.orientation}
+    return render(seed, image.identity, image.camera, image.index, **options)
 
 
-def _jpeg(picture) -> bytes:
+def _encoded(picture: np.ndarray, suffix: str) -> bytes:
     blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, encoded = cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
+    done, encoded = cv2.imencode(suffix, blue_first, quality)
     if not done:
-        raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape} as JPEG.")
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape}: {suffix}.")
     return encoded.tobytes()

@@ -1,5 +1,14 @@
 """Prepared data sets, samplers and the input pipeline."""
 
+from reid_jax.data.landmarks import (
+    LandmarkQuery,
+    batches_by_size,
+    image_sizes,
+    landmark_queries,
+    query_image,
+    rounded_sizes,
+)
+from reid_jax.data.partitions import open_partition
 from reid_jax.data.pipeline import batch_at, batches, image_batches, row_keys
 from reid_jax.data.samplers import IdentitySampler, PairSampler, UniformSampler
 from reid_jax.data.source import (
@@ -14,17 +23,24 @@ from reid_jax.data.source import (
 
 __all__ = [
     "IdentitySampler",
+    "LandmarkQuery",
     "PairSampler",
     "Source",
     "UniformSampler",
     "batch_at",
     "batches",
+    "batches_by_size",
     "dataset_card",
     "dataset_dir",
     "decode",
     "identity_labels",
     "image_batches",
+    "image_sizes",
+    "landmark_queries",
     "load_images",
+    "open_partition",
     "open_split",
+    "query_image",
+    "rounded_sizes",
     "row_keys",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 __all__ = ["IdentitySampler", "PairSampler", "UniformSampler", "random_bits"]
 
 # Each use of random bits has a stream of its own, so that no two draws are the same numbers.
-EPOCH_ORDER, IDENTITY_IMAGES, PARTNERS, ROW_KEYS, SPLIT = range(5)
+EPOCH_ORDER, IDENTITY_IMAGES, PARTNERS, ROW_KEYS, SPLIT, PARTITION = range(6)
 
 
 def random_bits(seed: int, *, stream: int, index: int, count: int) -> np.ndarray:

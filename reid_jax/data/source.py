@@ -61,12 +61,52 @@ class Source:
             )
         return self.images[row]
 
+    def take(self, rows: Sequence[int] | np.ndarray, split: str) -> "Source":
+        """Some of the rows as a source of their own.
+
+        Args:
+            rows: [M] integers in [0, N), in the order wanted.
+            split: name of the new source.
+
+        Returns:
+            The source; its images are still read when indexed.
+
+        Raises:
+            IndexError: if a row is out of range.
+        """
+        rows = np.asarray(rows, np.int64)
+        for row in rows[(rows < 0) | (rows >= len(self))]:
+            raise IndexError(
+                f"row {row} of split {self.split!r} of {self.dataset}, which has {len(self)} rows"
+            )
+        return dataclasses.replace(
+            self,
+            split=split,
+            files=[self.files[row] for row in rows],
+            identities=self.identities[rows],
+            cameras=None if self.cameras is None else self.cameras[rows],
+            images=_TakenImages(self.images, rows),
+        )
+
     def image(self, row: int, size: tuple[int, int] | None) -> np.ndarray:
         """Decoded image of a row, as `decode` gives it; an error names the file."""
         try:
             return decode(self[row], size)
         except ValueError as error:
             raise ValueError(f"{self.dataset}/{self.split}: {self.files[row]}: {error}") from error
+
+
+class _TakenImages:
+    """Some of the images of a source, by row of the selection."""
+
+    def __init__(self, images: Sequence[bytes], rows: np.ndarray):
+        self._images, self._rows = images, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> bytes:
+        return self._images[self._rows[row]]
 
 
 class _RecordImages:
@@ -121,7 +161,8 @@ def dataset_card(data_dir: epath.PathLike, dataset: str) -> dict:
     Returns:
         `data_source` ('official', 'custom' or 'stand-in'), `has_cameras`, `counts` of images and
         identities per split, `skipped` images, the options of the split, `stand_in` parameters,
-        `identity_names` where identities had names.
+        `identity_names` where identities had names, `partitions` by name (see `open_partition`),
+        each with `pool`, `origin`, `splits` and a `fingerprint`.
 
     Raises:
         FileNotFoundError: if it is not prepared there.

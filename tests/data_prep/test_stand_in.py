@@ -301,15 +301,15 @@ def test_an_official_tree_is_never_touched(tmp_path):
 
 
 def test_a_killed_run_leaves_no_tree(tmp_path, monkeypatch):
-    original, done = writers._jpeg, []
+    original, done = writers._encoded, []
 
-    def fails_later(picture):
+    def fails_later(picture, suffix):
         done.append(1)
         if len(done) > 20:
             raise OSError(28, "No space left on device")
-        return original(picture)
+        return original(picture, suffix)
 
-    monkeypatch.setattr(writers, "_jpeg", fails_later)
+    monkeypatch.setattr(writers, "_encoded", fails_later)
     with pytest.raises(OSError, match="No space left"):
         stand_in.write_market1501(tmp_path, num_workers=1, **SMALL)
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,57 @@
+"""CUHK01: Li et al., "Human Reidentification with Transferred Metric Learning", ACCV 2012.
+
+It is also called the CAMPUS data set. Its images are one pool, divided by partitions.
+"""
+
+from data_prep.builder import ReidBuilder
+from data_prep.listing import Listing, official_problems
+from data_prep.partitions import random_partitions
+from data_prep.raw import RawTree
+from data_prep.regular import regular_records
+
+__all__ = ["FOLDER", "OFFICIAL", "PARTITIONS", "Builder", "read"]
+
+FOLDER = "campus"
+OFFICIAL = {"images": {"images": 3884, "identities": 971}}
+# name: (training identities, test identities, number of splits)
+PARTITIONS = {"485-486": (485, 486, 10), "871-100": (871, 100, 20)}
+CAMERAS = {(1,): 1, (2,): 1, (3,): 2, (4,): 2}
+
+
+class Builder(ReidBuilder):
+    """CUHK01 as a TFDS data set."""
+
+    name = "cuhk01"
+
+
+def read(tree: RawTree) -> tuple[RawTree, Listing]:
+    """Records of the official tree: `campus/0001001.png`, four images of each identity.
+
+    A name is four digits of identity and three that number the image: 1 and 2 are of camera 1
+    (view A), 3 and 4 of camera 2. There are no official partitions; those here are random, the same
+    everywhere. A stand-in of N identities keeps their names, with round(485 N / 971) and
+    round(871 N / 971) identities for training.
+
+    Args:
+        tree: the raw files, the official folder anywhere below.
+
+    Returns:
+        The tree from the official root, and what it holds; the counts of a stand-in are its own.
+
+    Raises:
+        ValueError: if the official folder is not there.
+    """
+    tree = tree.at(tree.root([FOLDER]))
+    official = not tree.is_stand_in
+    records, problems = regular_records(
+        tree.images(FOLDER),
+        r"(\d{4})(\d{3})\.png",
+        CAMERAS,
+        form="0001001.png: identity, then image 001 to 004",
+        num_identities=OFFICIAL["images"]["identities"] if official else None,
+    )
+    splits = {"images": records}
+    if official:
+        problems += official_problems(splits, OFFICIAL)
+    partitions = random_partitions("images", records, PARTITIONS)
+    return tree, Listing(splits, problems=problems, official=official, partitions=partitions)

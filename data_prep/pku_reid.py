@@ -1,0 +1,56 @@
+"""PKU-Reid: Ma et al., "Orientation Driven Bag of Appearances for Person Re-identification", 2016.
+
+Its images are one pool, divided by partitions.
+"""
+
+from data_prep.builder import ReidBuilder
+from data_prep.listing import Listing, official_problems
+from data_prep.partitions import random_partitions
+from data_prep.raw import RawTree
+from data_prep.regular import regular_records
+
+__all__ = ["FOLDER", "OFFICIAL", "PARTITIONS", "Builder", "read"]
+
+FOLDER = "PKUv1a_128x48"
+OFFICIAL = {"images": {"images": 1824, "identities": 114}}
+# name: (training identities, test identities, number of splits)
+PARTITIONS = {"57-57": (57, 57, 10)}
+CAMERAS = {(camera, orientation): camera for camera in (1, 2) for orientation in range(1, 9)}
+
+
+class Builder(ReidBuilder):
+    """PKU-Reid as a TFDS data set."""
+
+    name = "pku_reid"
+
+
+def read(tree: RawTree) -> tuple[RawTree, Listing]:
+    """Records of the official tree: `PKUv1a_128x48/1_2_3.png`, sixteen images of each identity.
+
+    A name is the identity, the camera (1 or 2) and the orientation (1 to 8), with or without zeros
+    before them. The authors divide at random and give no list; the partition here is random, the
+    same everywhere. A stand-in of N identities has round(N / 2) for training.
+
+    Args:
+        tree: the raw files, the official folder anywhere below.
+
+    Returns:
+        The tree from the official root, and what it holds; the counts of a stand-in are its own.
+
+    Raises:
+        ValueError: if the official folder is not there.
+    """
+    tree = tree.at(tree.root([FOLDER]))
+    official = not tree.is_stand_in
+    records, problems = regular_records(
+        tree.images(FOLDER),
+        r"(\d+)_(\d+)_(\d+)\.png",
+        CAMERAS,
+        form="1_2_3.png: identity, camera 1 or 2, orientation 1 to 8",
+        num_identities=OFFICIAL["images"]["identities"] if official else None,
+    )
+    splits = {"images": records}
+    if official:
+        problems += official_problems(splits, OFFICIAL)
+    partitions = random_partitions("images", records, PARTITIONS)
+    return tree, Listing(splits, problems=problems, official=official, partitions=partitions)
