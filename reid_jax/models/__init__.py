@@ -13,14 +13,35 @@ from typing import Any
 
 import flax.linen as nn
 
+from reid_jax.models.caffenet import CaffeNet
+from reid_jax.models.csn import CSN, stripes
+from reid_jax.models.nine_conv import NineConv
 from reid_jax.models.resnet import ResNet, resnet18, resnet50
 from reid_jax.models.siamese import Siamese, backbone_variables
+from reid_jax.models.vgg16 import VGG16
 
-__all__ = ["MODELS", "ResNet", "Siamese", "backbone_variables", "build", "resnet18", "resnet50"]
+__all__ = [
+    "CSN",
+    "MODELS",
+    "VGG16",
+    "CaffeNet",
+    "NineConv",
+    "ResNet",
+    "Siamese",
+    "backbone_variables",
+    "build",
+    "resnet18",
+    "resnet50",
+    "stripes",
+]
 
 MODELS = {
+    "caffenet": CaffeNet,
+    "csn": CSN,
+    "nine_conv": NineConv,
     "resnet18": resnet18,
     "resnet50": resnet50,
+    "vgg16": VGG16,
 }
 """The networks that :func:`build` knows, each a function of the network's fields."""
 

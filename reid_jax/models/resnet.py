@@ -11,12 +11,23 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax.models.layers import NO_PADDING, BatchNorm, Conv, dropout, max_pool, relu
+from reid_jax.models.layers import (
+    NO_PADDING,
+    BatchNorm,
+    Conv,
+    before_loss,
+    ceil_padding,
+    check_image,
+    dropout,
+    max_pool,
+    relu,
+)
 
 __all__ = ["ResNet", "resnet18", "resnet50"]
 
 SMALLEST_IMAGE = (32, 32)  # the network's total stride: below it res5 would look at padding
 STRIDES = ("torchvision", "caffe")
+POOLINGS = ("average", "max")
 
 
 class ResNet(nn.Module):
@@ -38,9 +49,12 @@ class ResNet(nn.Module):
             bottleneck, and the first pooling pads one pixel on each side. 'caffe': in the first 1x1
             convolution, and the first pooling has no padding and rounds its size up. Parameters are
             the same; weights made for one layout are wrong in the other.
+        pooling: 'average' over all positions, or their 'max' (MAC, Tolias et al. 2016), with which
+            identif_verif searches landmarks at their original size.
         width: channels of conv1 (64 in the paper); all other layers scale with it.
         head_init_std: standard deviation of the head's initial weights; small, so that all
-            identities start equally likely whatever the scale of pool5.
+            identities start equally likely whatever the scale of pool5. None: uniform within
+            0.1 * sqrt(3 / D), as identif_verif's code starts its heads.
         axis_name: device axis over which the batch is divided; None if the full batch is here.
         num_streams: equal parts of the batch with batch statistics of their own.
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
@@ -52,22 +66,24 @@ class ResNet(nn.Module):
     num_identities: int | None = None
     dropout: float = 0.0
     stride: str = "torchvision"
+    pooling: str = "average"
     width: int = 64
-    head_init_std: float = 0.001
+    head_init_std: float | None = 0.001
     axis_name: str | None = None
     num_streams: int = 1
     dtype: Any = None
 
     def __post_init__(self) -> None:
-        if self.stride not in STRIDES:
-            raise ValueError(f"stride={self.stride!r} is not known; known: {', '.join(STRIDES)}.")
+        for field, known in (("stride", STRIDES), ("pooling", POOLINGS)):
+            if (given := getattr(self, field)) not in known:
+                raise ValueError(f"{field}={given!r} is not known; known: {', '.join(known)}.")
         super().__post_init__()
 
     @nn.compact
     def __call__(
         self, image: jax.Array, *, train: bool = False, keys: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        _check_image(image)
+        check_image(image, smallest=SMALLEST_IMAGE, network="ResNet")
         if train and self.dropout and self.num_identities and keys is None:
             raise ValueError("dropout in training needs keys [B], one per row; got keys=None.")
 
@@ -92,15 +108,17 @@ class ResNet(nn.Module):
                 )(x, train=train)
             taps[f"res{stage + 2}"] = x
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        taps["pool5"] = taps["embedding"] = pooled = x.astype(wide).mean((1, 2))
+        over_positions = jnp.mean if self.pooling == "average" else jnp.max
+        taps["pool5"] = taps["embedding"] = pooled = over_positions(x.astype(wide), (1, 2))
         if self.num_identities:
             if train and self.dropout:
                 pooled = dropout(pooled, self.dropout, keys)
-            taps["logits"] = nn.Dense(
-                self.num_identities,
-                kernel_init=nn.initializers.normal(self.head_init_std),
-                name="identification",
-            )(pooled)
+            init = before_loss
+            if self.head_init_std is not None:
+                init = nn.initializers.normal(self.head_init_std)
+            taps["logits"] = nn.Dense(self.num_identities, kernel_init=init, name="identification")(
+                pooled
+            )
         return taps
 
     def _batch_norm(self, name: str) -> BatchNorm:
@@ -111,9 +129,7 @@ class ResNet(nn.Module):
     def _pool_padding(self, x: jax.Array) -> tuple[tuple[int, int], tuple[int, int]]:
         if self.stride == "torchvision":
             return ((1, 1), (1, 1))
-        # Caffe rounds the number of windows up: an even size gets one more pixel at the end.
-        rows, columns = ((0, 1 - size % 2) for size in x.shape[1:3])
-        return (rows, columns)
+        return ceil_padding(x.shape[1:3], window=(3, 3), strides=(2, 2))
 
 
 class ResidualBlock(nn.Module):
@@ -156,18 +172,6 @@ class ResidualBlock(nn.Module):
     def _batch_norm(self, name: str) -> BatchNorm:
         return BatchNorm(
             axis_name=self.axis_name, num_streams=self.num_streams, dtype=self.dtype, name=name
-        )
-
-
-def _check_image(image: jax.Array) -> None:
-    if image.ndim != 4 or image.shape[-1] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
-        raise ValueError(
-            f"image must be [B, H, W, 3] float, mean subtracted; got {image.shape} {image.dtype}."
-        )
-    if image.shape[1] < SMALLEST_IMAGE[0] or image.shape[2] < SMALLEST_IMAGE[1]:
-        raise ValueError(
-            f"images of {image.shape[1]} x {image.shape[2]} (height x width) are too small for a "
-            f"ResNet: the smallest size that works is {SMALLEST_IMAGE[0]} x {SMALLEST_IMAGE[1]}."
         )
 
 

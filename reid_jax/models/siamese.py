@@ -6,14 +6,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax.models.layers import dropout, row_keys
+from reid_jax.models.layers import before_loss, dropout, row_keys
 
 __all__ = ["VERIFICATION_HEADS", "Siamese", "backbone_variables"]
 
-VERIFICATION_HEADS = ("square", "relu_diff")
-
-# Zheng, Zheng and Yang's code: uniform within 0.1 * sqrt(3 / fan_in) for layers that feed a loss.
-before_loss = nn.initializers.variance_scaling(0.01, "fan_in", "uniform")
+VERIFICATION_HEADS = ("square", "relu_diff", "none")
+VERIFICATION_DROPOUTS = ("after_square", "before_square")
 
 
 class Siamese(nn.Module):
@@ -22,7 +20,7 @@ class Siamese(nn.Module):
     ``apply(variables, image_a, image_b, train=...)`` takes images [P, H, W, 3] and returns
     ``embedding_a``, ``embedding_b`` [P, D], ``logits_a``, ``logits_b`` [P, K] (one identification
     head for both streams) and ``pair_logits`` [P, 2], index 1 = same identity. In training give
-    ``mutable=["batch_stats"]`` and, if ``dropout`` > 0, ``keys_a`` and ``keys_b``, one a pair.
+    ``mutable=["batch_stats"]`` and, if anything is dropped, ``keys_a`` and ``keys_b``, one a pair.
 
     Both streams go through the backbone in one call. Batch statistics are separate for each stream,
     as in two calls; the running averages are moved by the mean of the two.
@@ -34,13 +32,17 @@ class Siamese(nn.Module):
     Attributes:
         backbone: single-image network with the fields ``num_identities``, ``dropout``,
             ``axis_name`` and ``num_streams``, which are set from here.
-        verification: 'square': (a - b)^2, dropout, dense 2 (Zheng, Zheng and Yang, Sec. 3.2; the
-            squared embeddings are not dropped). 'relu_diff': relu(a - b), dense 512, leaky ReLU
-            0.2, dense 2 (the code that CLEVER builds on; not symmetric in a and b).
+        verification: 'square': (a - b)^2, dropout, dense 2 (Zheng, Zheng and Yang, Sec. 3.2).
+            'relu_diff': relu(a - b), dense 512, leaky ReLU 0.2, dense 2 (the code that CLEVER
+            builds on; not symmetric in a and b). 'none': no ``pair_logits``, for losses on the
+            embeddings, of which nothing is dropped (the contrastive row of identif_verif).
         num_identities: size of the identification head; None leaves ``logits_a`` and ``logits_b``
             out.
-        dropout: share that is dropped of the embeddings on the way to the identification head and
-            of the square layer.
+        dropout: share that is dropped of the embeddings on the way to the identification head and,
+            with 'square', of what goes to the verification head.
+        verification_dropout: what is dropped on the way to the verification head: the result of the
+            square layer, 'after_square' (the authors' code), or the embeddings that it squares,
+            'before_square', as they are dropped for the identification head (a port to Caffe).
         axis_name: device axis over which the pairs are divided; None if all are here.
     """
 
@@ -48,14 +50,16 @@ class Siamese(nn.Module):
     verification: str
     num_identities: int | None = None
     dropout: float = 0.0
+    verification_dropout: str = "after_square"
     axis_name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.verification not in VERIFICATION_HEADS:
-            raise ValueError(
-                f"verification={self.verification!r} is not known; known: "
-                f"{', '.join(VERIFICATION_HEADS)}."
-            )
+        for field, known in (
+            ("verification", VERIFICATION_HEADS),
+            ("verification_dropout", VERIFICATION_DROPOUTS),
+        ):
+            if (given := getattr(self, field)) not in known:
+                raise ValueError(f"{field}={given!r} is not known; known: {', '.join(known)}.")
         for field, unset in (("num_identities", None), ("dropout", 0.0)):
             own, given = getattr(self, field), getattr(self.backbone, field)
             if given not in (unset, own):
@@ -85,7 +89,8 @@ class Siamese(nn.Module):
             raise ValueError(
                 f"image_a and image_b must have one shape, got {image_a.shape} and {image_b.shape}."
             )
-        drops = train and self.dropout > 0
+        # A backbone may drop values of its hidden layers too.
+        drops = train and (self.dropout > 0 or getattr(self.backbone, "hidden_dropout", 0) > 0)
         keys = None
         if drops:
             if keys_a is None or keys_b is None:
@@ -101,16 +106,21 @@ class Siamese(nn.Module):
             outputs["logits_a"], outputs["logits_b"] = jnp.split(taps["logits"], 2)
 
         if self.verification == "square":
+            if drops and self.verification_dropout == "before_square":
+                # The keys of the identification head, so that both heads see the same values.
+                a, b = jnp.split(dropout(taps["embedding"], self.dropout, keys), 2)
             difference = jnp.square(a - b)
-            if drops:
+            if drops and self.verification_dropout == "after_square":
                 # The backbone used keys_a as they are; this layer needs bits of its own.
                 own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys_a, 1)
                 difference = dropout(difference, self.dropout, own_keys)
-        else:
+        elif self.verification == "relu_diff":
             hidden = nn.Dense(
                 512, kernel_init=nn.initializers.he_normal(), name="verification_hidden"
             )(nn.relu(a - b))
             difference = nn.leaky_relu(hidden, 0.2)
+        else:
+            return outputs
         outputs["pair_logits"] = nn.Dense(2, kernel_init=before_loss, name="verification_head")(
             difference
         )

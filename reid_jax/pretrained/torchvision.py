@@ -1,21 +1,23 @@
-"""torchvision's ResNet-18 and ResNet-50 weights, from ``.pth`` or ``.safetensors``."""
+"""torchvision's ResNet-18, ResNet-50 and VGG16 weights, from ``.pth`` or ``.safetensors``."""
 
 from __future__ import annotations
 
-import hashlib
 import io
+import math
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
-import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from reid_jax.pretrained import matching
+
 __all__ = ["load_torchvision"]
 
-HEAD = {"fc.weight", "fc.bias"}
+HEADS = {"ResNet": ("fc.weight", "fc.bias"), "VGG16": ("classifier.6.weight", "classifier.6.bias")}
 COUNTER = "num_batches_tracked"  # of use only to a batch norm without a momentum
 TORCH_LEAF = {
     "kernel": "weight",
@@ -24,84 +26,68 @@ TORCH_LEAF = {
     "mean": "running_mean",
     "var": "running_var",
 }
+# Of each stage of VGG16: place of its first convolution in ``features``.
+VGG_STAGES = {1: 0, 2: 5, 3: 10, 4: 17, 5: 24}
+VGG_DENSE = {"fc6": "classifier.0", "fc7": "classifier.3", "identification": "classifier.6"}
+# What torchvision's weights were trained with, for pixels of 0 .. 255.
+IMAGE_MEAN = (123.675, 116.28, 103.53)
+IMAGE_STD = (58.395, 57.12, 57.375)
 
 
 def load_torchvision(
     path: epath.PathLike, model: nn.Module, variables: dict
 ) -> tuple[dict, dict[str, Any]]:
-    """The variables of a ResNet with all values taken from a torchvision weights file.
+    """The variables of a ResNet or VGG16 with all values taken from a torchvision weights file.
 
-    Every tensor of the file and of the network is matched, or named in the error. Two things are
-    left out, by name, and reported: the counters ``num_batches_tracked``, and the classifier
-    ``fc.weight`` and ``fc.bias`` where the network has no identification head or one of another
-    size (the head then keeps the values it has in ``variables``).
+    Every tensor of the file and of the network is matched, or named in the error. What is left out
+    is left out by name, and reported: the counters ``num_batches_tracked``; the classifier where
+    the network has no identification head or one of another size (the head then keeps the values
+    it has in ``variables``); fc6 and fc7 of VGG16 where the network has ``pooling='max'``.
 
     Args:
         path: ``.safetensors``, or ``.pth`` / ``.pt`` holding a state dictionary (needs PyTorch, in
             the extra ``convert``; loaded with ``weights_only=True``).
-        model: the ResNet, with ``stride='torchvision'``. Of a siamese network give the backbone and
-            ``backbone_variables(variables)``.
+        model: VGG16, or a ResNet with ``stride='torchvision'``. Of a siamese network give the
+            backbone and ``backbone_variables(variables)``.
         variables: 'params' and 'batch_stats' as ``model.init`` makes them; their dtypes are kept.
 
     Returns:
-        new variables; and a report for the results: ``file``, ``sha256``, ``matched`` (number of
-        tensors), ``left_out`` (name in the file -> reason) and ``kept`` (names in the network that
-        are as they were).
+        new variables; and a report, as :func:`reid_jax.pretrained.load_weights` describes it.
 
     Raises:
-        ValueError: if the model's layout is not torchvision's, the file is of another format or
-            cannot be read, or tensors are missing, unexpected or of another shape (all are named).
+        ValueError: if torchvision has no weights for the model or its layout is not torchvision's,
+            the file is of another format or cannot be read, or tensors are missing, unexpected or
+            of another shape (all are named, and which networks the two look like).
         ImportError: if a ``.pth`` file is given and PyTorch is not installed.
     """
-    if getattr(model, "stride", None) != "torchvision":
-        raise ValueError(
-            "torchvision's weights belong to the layout stride='torchvision', the model has "
-            f"stride={getattr(model, 'stride', None)!r}: build it with stride='torchvision'."
-        )
-    path = epath.Path(path)
-    if not path.exists():
-        raise ValueError(f"there is no weights file at {path}.")
-    content = path.read_bytes()
+    kind = matching.check_model(model, program="torchvision", known=HEADS, stride="torchvision")
+    path, content = matching.read_content(path)
     tensors = _read(path, content)
-
-    template = flax.traverse_util.flatten_dict(variables)
-    wanted = {_torch_name(leaf_path): leaf_path for leaf_path in template}
     left_out = {
         name: "counter that this library does not keep"
         for name in tensors
         if name.endswith(f".{COUNTER}")
     }
-    kept = []
-    if replaces_head := _head_differs(tensors, template, wanted):
-        left_out |= {name: replaces_head for name in HEAD if name in tensors}
-        kept = sorted("/".join(wanted.pop(name)) for name in HEAD & wanted.keys())
-
-    values = {name: value for name, value in tensors.items() if name not in left_out}
-    loaded, wrong_shape = dict(template), []
-    for name in sorted(wanted.keys() & values.keys()):
-        old, new = template[wanted[name]], values[name].transpose(_torch_axes(values[name].ndim))
-        expected = tuple(np.argsort(_torch_axes(old.ndim)))
-        expected = tuple(old.shape[axis] for axis in expected)
-        if values[name].shape != expected:
-            wrong_shape.append(f"{name} {values[name].shape} instead of {expected}")
-        loaded[wanted[name]] = jnp.asarray(new, old.dtype)
-    problems = {
-        "missing": sorted(wanted.keys() - values.keys()),
-        "unexpected": sorted(values.keys() - wanted.keys()),
-        "of another shape": wrong_shape,
-    }
-    if any(problems.values()):
-        listed = "; ".join(f"{kind}: {', '.join(n)}" for kind, n in problems.items() if n)
-        raise ValueError(f"{path} does not fit the model ({listed}). Is it the same network?")
-
-    report = {
-        "file": path.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "matched": len(wanted),
-        "left_out": dict(sorted(left_out.items())),
-        "kept": kept,
-    }
-    return flax.traverse_util.unflatten_dict(loaded), report
+    if kind == "VGG16" and model.pooling == "max":
+        left_out |= {
+            name: "pooling='max' has no fc6 and fc7"
+            for name in tensors
+            if name.startswith((f"{VGG_DENSE['fc6']}.", f"{VGG_DENSE['fc7']}."))
+        }
+    name_of = _resnet_name if kind == "ResNet" else _vgg_name
+    wanted = {name_of(leaf): leaf for leaf in flax.traverse_util.flatten_dict(variables)}
+    loaded, report = matching.fill(
+        variables,
+        {name: _with_our_axes(name, array, tensors) for name, array in tensors.items()},
+        wanted,
+        path=path,
+        content=content,
+        left_out=left_out,
+        head=HEADS[kind],
+        networks=(_network(tensors), _network(wanted)),
+        shape_in_file=lambda shape: tuple(shape[axis] for axis in np.argsort(_axes(len(shape)))),
+    )
+    return loaded, report | {"image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)}
 
 
 def _read(path: epath.Path, content: bytes) -> dict[str, np.ndarray]:
@@ -132,27 +118,42 @@ def _read(path: epath.Path, content: bytes) -> dict[str, np.ndarray]:
     return {name: tensor.numpy() for name, tensor in state.items()}
 
 
-def _head_differs(
-    tensors: dict[str, np.ndarray],
-    template: dict[tuple[str, ...], Any],
-    wanted: dict[str, tuple[str, ...]],
-) -> str | None:
-    """Why the file's classifier is not loaded, or None if it is the network's own head."""
-    if "fc.weight" not in wanted:
-        return "the network has no identification head"
-    num_identities = template[wanted["fc.weight"]].shape[1]
-    in_file = tensors["fc.weight"].shape[0] if "fc.weight" in tensors else None
-    if in_file == num_identities:
-        return None
-    return f"classifier of {in_file} classes; the new head has {num_identities} identities"
-
-
-def _torch_axes(ndim: int) -> tuple[int, ...]:
+def _axes(ndim: int) -> tuple[int, ...]:
     """Axes of a PyTorch tensor in the order of Flax: kernels [O, C, h, w] -> [h, w, C, O]."""
     return {4: (2, 3, 1, 0), 2: (1, 0)}.get(ndim, tuple(range(ndim)))
 
 
-def _torch_name(path: tuple[str, ...]) -> str:
+def _with_our_axes(name: str, array: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
+    last = tensors.get("features.28.weight")
+    if name == f"{VGG_DENSE['fc6']}.weight" and array.ndim == 2 and last is not None:
+        # Its columns are a square map, flattened as [C, h, w].
+        side = math.isqrt(array.shape[1] // last.shape[0])
+        if last.shape[0] * side**2 == array.shape[1]:
+            array = array.reshape(-1, last.shape[0], side, side)
+    return array.transpose(_axes(array.ndim))
+
+
+def _network(names: Iterable[str]) -> str:
+    """Which network has tensors of these names."""
+    names = set(names)
+    found = [re.match(r"layer([1-4])\.(\d+)\.", name) for name in names]
+    pairs = {(int(match[1]), match[2]) for match in found if match}
+    normalised = {name.removesuffix(".running_mean") for name in names if "running_mean" in name}
+    convolutions = {
+        name
+        for name in names
+        if re.fullmatch(r"features\.\d+\.weight", name)
+        and name.removesuffix(".weight") not in normalised
+    }
+    return matching.network_name(
+        tuple(sum(stage == number for number, _ in pairs) for stage in (1, 2, 3, 4)),
+        bottleneck="layer1.0.conv3.weight" in names,
+        convolutions=len(convolutions),
+        batch_norm=bool(normalised),
+    )
+
+
+def _resnet_name(path: tuple[str, ...]) -> str:
     """('params', 'res3a', 'bn2', 'scale') -> 'layer2.0.bn2.weight'."""
     *layers, leaf = path[1:]
     names = []
@@ -167,3 +168,12 @@ def _torch_name(path: tuple[str, ...]) -> str:
             }
             names.append(renamed.get(layer, layer))
     return ".".join([*names, TORCH_LEAF[leaf]])
+
+
+def _vgg_name(path: tuple[str, ...]) -> str:
+    """('params', 'conv3_2', 'kernel') -> 'features.12.weight'."""
+    _, layer, leaf = path
+    if place := re.fullmatch(r"conv(\d)_(\d)", layer):
+        # A ReLU follows each convolution.
+        layer = f"features.{VGG_STAGES[int(place[1])] + 2 * (int(place[2]) - 1)}"
+    return f"{VGG_DENSE.get(layer, layer)}.{TORCH_LEAF[leaf]}"

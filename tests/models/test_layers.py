@@ -79,6 +79,44 @@ def test_conv_is_the_loop_and_its_gradients_are_those_of_lax(case, float64):
     assert_close(got, defined, 1e-10)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        # height, width, C, O, kernel size, stride, padding, groups
+        (6, 5, 4, 6, (3, 3), (1, 1), ((1, 1), (1, 1)), 2),
+        (7, 6, 6, 6, (5, 3), (2, 1), ((2, 2), (0, 1)), 3),
+        (5, 2, 4, 2, (3, 3), (1, 1), ((1, 1), (1, 1)), 2),
+        (5, 4, 4, 8, (1, 1), (1, 1), ((0, 0), (0, 0)), 4),
+        (3, 2, 4, 6, (3, 2), (1, 1), ((0, 0), (0, 0)), 2),
+    ],
+)
+def test_groups_do_not_see_each_other(case, float64):
+    height, width, inputs, outputs, size, strides, padding, groups = case
+    x = jnp.asarray(random(0, 2, height, width, inputs))
+    kernel = jnp.asarray(random(1, *size, inputs // groups, outputs))
+    function = functools.partial(layers.conv, strides=strides, padding=padding, groups=groups)
+    expected = reference.convolution(x, kernel, strides, padding, groups)
+    dy = random(2, *expected.shape)
+    got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
+    assert_close(got[0], expected, 1e-12)
+
+    def definition(x, kernel):
+        return layers._convolution(x, kernel, strides, padding, groups)
+
+    defined = jax.jit(functools.partial(value_and_gradients, definition))(dy, x, kernel)
+    assert_close(got, defined, 1e-10)
+
+
+def test_a_kernel_that_covers_the_map_is_a_matrix_product(float64):
+    x, kernel = jnp.asarray(random(0, 3, 4, 5, 2)), jnp.asarray(random(1, 4, 5, 2, 6))
+    dy = random(2, 3, 1, 1, 6)
+    got = value_and_gradients(layers.conv, dy, x, kernel)
+    expected = value_and_gradients(
+        lambda x, kernel: (x.reshape(3, -1) @ kernel.reshape(-1, 6))[:, None, None], dy, x, kernel
+    )
+    assert_close(got, expected, 1e-12)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 3)])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_conv_in_float32_at_the_width_of_a_network(size, stride):
@@ -102,6 +140,8 @@ def test_conv_in_float32_at_the_width_of_a_network(size, stride):
 def test_conv_names_the_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"same C, got \(1, 4, 4, 3\) and \(1, 1, 4, 8\)"):
         layers.conv(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 4, 8)))
+    with pytest.raises(ValueError, match=r"groups=2, which must divide C and O"):
+        layers.conv(jnp.ones((1, 4, 4, 4)), jnp.ones((1, 1, 2, 3)), groups=2)
 
 
 def step_body(x, kernel):
@@ -132,20 +172,39 @@ def test_lowering_for_another_platform_has_convolutions(platform):
     assert "stablehlo.convolution" not in text
 
 
-def test_conv_module_has_the_parameters_and_results_of_flax(float64):
+@pytest.mark.parametrize(("platform", "convolutions"), [("tpu", 3), ("cuda", 3), ("cpu", 6)])
+def test_only_a_cpu_gets_one_convolution_a_group(platform, convolutions):
+    def gradients(x, kernel):
+        def loss(x, kernel):
+            y = layers.conv(x, kernel, padding=((1, 1), (1, 1)), groups=2)
+            return jnp.sum(jnp.sin(y))
+
+        return jax.grad(loss, (0, 1))(x, kernel)
+
+    arguments = (
+        jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32),
+        jax.ShapeDtypeStruct((3, 3, 2, 8), jnp.float32),
+    )
+    text = jax.export.export(jax.jit(gradients), platforms=[platform])(*arguments).mlir_module()
+    assert text.count("stablehlo.convolution") == convolutions
+    assert ("group_count = 2" in text) == (platform != "cpu")
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_conv_module_has_the_parameters_and_results_of_flax(groups, float64):
     import flax.linen as nn
 
     padding = ((1, 1), (2, 0))
     x = jnp.asarray(random(0, 2, 6, 7, 3))
-    ours = layers.Conv(5, (3, 3), (2, 1), padding, use_bias=True)
-    theirs = nn.Conv(5, (3, 3), (2, 1), padding)
+    ours = layers.Conv(6, (3, 3), (2, 1), padding, groups, use_bias=True)
+    theirs = nn.Conv(6, (3, 3), (2, 1), padding, feature_group_count=groups)
     variables = theirs.init(jax.random.key(0), x)
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
     own = ours.init(jax.random.key(1), x)
     assert jax.tree.map(jnp.shape, own) == jax.tree.map(jnp.shape, variables)
     assert_close(ours.apply(variables, x), theirs.apply(variables, x), 1e-12)
     assert ours.apply(own, x).dtype == jnp.float64
-    half = layers.Conv(5, (3, 3), padding=padding, dtype=jnp.bfloat16)
+    half = ours.clone(dtype=jnp.bfloat16)
     assert half.apply(own, x.astype(jnp.float32)).dtype == jnp.bfloat16
 
 
@@ -310,6 +369,65 @@ def test_batch_norm_in_evaluation_uses_the_running_averages(float64):
     }
     y = layers.BatchNorm().apply(jax.tree.map(jnp.asarray, variables), jnp.asarray(x), train=False)
     assert_close(y, (x - mean) / np.sqrt(variance + 1e-5) * scale + bias, 1e-12)
+
+
+# Local response normalisation ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("channels", [2, 7])
+def test_local_response_norm_is_the_loop_and_its_gradient(seed, channels, float64):
+    x = jnp.asarray(random(seed, 2, 3, 2, channels))
+    # Weights far above Caffe's, so that the second term counts.
+    function = functools.partial(layers.local_response_norm, size=5, alpha=0.7, beta=0.75)
+    expected = reference.local_response_norm(np.asarray(x), 5, 0.7, 0.75)
+    assert_close(jax.jit(function)(x), expected, 1e-12)
+    check_grads(function, (x,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
+
+
+def test_local_response_norm_needs_a_centre():
+    with pytest.raises(ValueError, match="size=4 channels have no centre"):
+        layers.local_response_norm(jnp.ones((1, 1, 1, 8)), size=4, alpha=1e-4, beta=0.75)
+
+
+@pytest.mark.torch
+def test_layer_rules_of_pytorch():
+    """Grouped convolution, padding, pooling with its size rounded up, local response norm."""
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+
+    def nchw(x):
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(x, -1, 1)))
+
+    def assert_equal(ours, theirs):
+        assert_close(ours, np.moveaxis(theirs.numpy(), 1, -1), 1e-5)
+
+    x = random(0, 2, 11, 9, 6).astype(np.float32)
+    kernel = random(1, 5, 3, 3, 8).astype(np.float32)
+    assert_equal(
+        layers.conv(x, kernel, strides=(2, 1), padding=((2, 2), (1, 1)), groups=2),
+        functional.conv2d(
+            nchw(x), torch.from_numpy(kernel.transpose(3, 2, 0, 1)), None, (2, 1), (2, 1), 1, 2
+        ),
+    )
+    assert_equal(
+        layers.local_response_norm(20 * x, size=5, alpha=1e-4, beta=0.75),
+        functional.local_response_norm(nchw(20 * x), 5, 1e-4, 0.75, 1.0),
+    )
+    for window in (2, 3):
+        for length in range(window, 10):
+            narrow = x[:, :length]
+            padding = layers.ceil_padding(
+                narrow.shape[1:3], window=(window, window), strides=(2, 2)
+            )
+            assert_equal(
+                layers.max_pool(narrow, window=(window, window), padding=padding),
+                functional.max_pool2d(nchw(narrow), window, 2, ceil_mode=True),
+            )
+
+
+def test_a_map_smaller_than_the_window_is_one_window():
+    assert layers.ceil_padding((1, 2), window=(3, 3), strides=(2, 2)) == ((0, 2), (0, 1))
 
 
 # Activation, pooling, dropout ------------------------------------------------------------------

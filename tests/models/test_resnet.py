@@ -135,6 +135,31 @@ def test_initial_kernels():
     assert np.std(convolution) == pytest.approx(np.sqrt(2 / (9 * 32)), rel=0.05)
 
 
+def test_initial_head_of_identif_verif():
+    """Uniform within 0.1 * sqrt(3 / fan_in)."""
+    model = tiny(False, num_identities=500, head_init_std=None)
+    head = jax.jit(lambda key: model.init(key, images(0, 1))["params"]["identification"])(
+        jax.random.key(0)
+    )
+    bound = 0.1 * np.sqrt(3 / 32)
+    assert 0.99 * bound < np.abs(head["kernel"]).max() <= bound
+    assert np.mean(np.abs(head["kernel"])) == pytest.approx(bound / 2, rel=0.05)
+    assert not head["bias"].any()
+
+
+def test_maximum_over_the_map_on_images_of_different_sizes():
+    model = tiny(True, pooling="max", num_identities=5)
+    variables = initialised(model)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+        jnp.shape, initialised(tiny(True, num_identities=5))
+    )
+    for size in (SIZE, (96, 70)):
+        taps = evaluate(model, variables, images(1, size=size))
+        assert taps["res5"].shape[1:3] != (1, 1)
+        np.testing.assert_array_equal(taps["embedding"], np.max(taps["res5"], (1, 2)))
+        np.testing.assert_array_equal(taps["embedding"], taps["pool5"])
+
+
 def test_bfloat16_layers_float32_results():
     model = tiny(True, num_identities=5, dtype=jnp.bfloat16)
     variables = initialised(model)
@@ -201,6 +226,8 @@ def test_errors_name_what_is_known():
         models.build("resnet50", num_classes=3)
     with pytest.raises(ValueError, match="stride='tensorflow' is not known; known: torchvision"):
         models.build("resnet50", stride="tensorflow")
+    with pytest.raises(ValueError, match="pooling='fc' is not known; known: average, max"):
+        models.build("resnet50", pooling="fc")
 
 
 @pytest.mark.parametrize("size", [(31, 64), (64, 16)])

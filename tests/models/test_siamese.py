@@ -164,8 +164,117 @@ def test_devices_share_the_pairs(float64):
         )
 
 
+class Pixels(nn.Module):
+    """A backbone whose embedding is the image."""
+
+    num_identities: int | None = None
+    dropout: float = 0.0
+    axis_name: str | None = None
+    num_streams: int = 1
+
+    def __call__(self, image, *, train=False, keys=None):
+        return {"embedding": image.reshape(len(image), -1)}
+
+
+def test_square_layer_and_its_gradients_through_the_module(float64):
+    """f_s = (a - b)^2, not summed; +-2 (a - b) delta to the streams."""
+    model = models.Siamese(Pixels(), "square")
+    rng = np.random.default_rng(0)
+    a, b = rng.gamma(2.0, 1.0, (2, 3, 2, 2, 3))
+    kernel, bias = rng.standard_normal((12, 2)), rng.standard_normal(2)
+    variables = {"params": {"verification_head": {"kernel": kernel, "bias": bias}}}
+    delta_logits = rng.standard_normal((3, 2))
+
+    def pair_logits(a, b):
+        return model.apply(variables, a, b, train=True)["pair_logits"]
+
+    got, vjp = jax.vjp(pair_logits, a, b)
+    difference = (a - b).reshape(3, 12)
+    np.testing.assert_allclose(got, difference**2 @ kernel + bias, rtol=1e-12)
+    da, db = vjp(jnp.asarray(delta_logits))
+    delta = delta_logits @ kernel.T
+    np.testing.assert_allclose(da.reshape(3, 12), 2 * difference * delta, rtol=1e-12)
+    np.testing.assert_allclose(db.reshape(3, 12), -2 * difference * delta, rtol=1e-12)
+
+
+def test_the_order_of_the_streams_does_not_matter(float64):
+    model = siamese("square", num_identities=5)
+    variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), initialised(model))
+    a, b = images(1).astype(np.float64), 3 * images(2).astype(np.float64) + 1
+    (one, moved), (other, moved_other) = (
+        train(model, variables, a, b),
+        train(model, variables, b, a),
+    )
+    for name, swapped in {
+        "embedding_a": "embedding_b",
+        "embedding_b": "embedding_a",
+        "logits_a": "logits_b",
+        "logits_b": "logits_a",
+        "pair_logits": "pair_logits",
+    }.items():
+        np.testing.assert_allclose(one[name], other[swapped], rtol=1e-10, atol=1e-12)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-10, atol=1e-12), moved, moved_other
+    )
+    # The statistics of one stream do not reach the other.
+    (alone, _), scale = train(model, variables, a, 7 * b), np.abs(one["embedding_a"]).max()
+    np.testing.assert_allclose(alone["embedding_a"], one["embedding_a"], atol=1e-10 * scale)
+
+
+def test_without_a_verification_head_nothing_else_changes():
+    model = siamese("none", num_identities=5, dropout=0.5)
+    variables = initialised(model)
+    assert set(variables["params"]) == {"backbone"}
+    keys = {f"keys_{s}": jax.random.split(jax.random.key(i), 4) for i, s in enumerate("ab")}
+    outputs, _ = train(model, variables, images(1), images(2), **keys)
+    assert set(outputs) == {"embedding_a", "embedding_b", "logits_a", "logits_b"}
+    whole, _ = train(siamese("none", num_identities=5), variables, images(1), images(2))
+    for stream in "ab":
+        np.testing.assert_array_equal(outputs[f"embedding_{stream}"], whole[f"embedding_{stream}"])
+        assert np.abs(outputs[f"logits_{stream}"] - whole[f"logits_{stream}"]).max() > 1e-3
+
+
+def test_dropout_before_the_square_layer():
+    """Both heads see the same dropped embeddings."""
+    model = siamese("square", num_identities=5, dropout=0.5, verification_dropout="before_square")
+    variables = initialised(model)
+    keys_a, keys_b = (jax.random.split(jax.random.key(i), 4) for i in (1, 2))
+    outputs, _ = train(model, variables, images(1), images(2), keys_a=keys_a, keys_b=keys_b)
+    a = layers.dropout(outputs["embedding_a"], 0.5, keys_a)
+    b = layers.dropout(outputs["embedding_b"], 0.5, keys_b)
+    head = variables["params"]["verification_head"]
+    expected = (a - b) ** 2 @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(outputs["pair_logits"], expected, atol=1e-4)
+    head = variables["params"]["backbone"]["identification"]
+    np.testing.assert_allclose(outputs["logits_b"], b @ head["kernel"] + head["bias"], atol=1e-4)
+
+
+def test_hidden_dropout_of_the_backbone_gets_the_keys():
+    backbone = models.build("vgg16", width=4, hidden_dropout=0.5)
+    model = models.Siamese(backbone, "square", num_identities=5)
+    variables = reference.variables(model, images(0, 1), images(1, 1))
+    with pytest.raises(ValueError, match="keys_a and keys_b"):
+        train(model, variables, images(1), images(2))
+    keys_a, keys_b = (jax.random.split(jax.random.key(i), 4) for i in (1, 2))
+    outputs, updates = train(model, variables, images(1), images(2), keys_a=keys_a, keys_b=keys_b)
+    assert not updates
+    alone = models.backbone_variables(variables)
+    for stream, image, keys in (("a", images(1), keys_a), ("b", images(2), keys_b)):
+        taps, _ = jax.jit(
+            lambda image, keys: model.backbone.clone(num_streams=1).apply(
+                alone, image, train=True, keys=keys, mutable=["batch_stats"]
+            )
+        )(image, keys)
+        np.testing.assert_allclose(outputs[f"embedding_{stream}"], taps["embedding"], atol=1e-5)
+        np.testing.assert_allclose(outputs[f"logits_{stream}"], taps["logits"], atol=1e-5)
+
+
 def test_errors():
-    with pytest.raises(ValueError, match="'cosine' is not known; known: square, relu_diff"):
+    with pytest.raises(
+        ValueError, match="'after' is not known; known: after_square, before_square"
+    ):
+        siamese("square", verification_dropout="after")
+    with pytest.raises(ValueError, match="'cosine' is not known; known: square, relu_diff, none"):
         siamese("cosine")
     backbone = models.build("resnet18", num_identities=7)
     with pytest.raises(ValueError, match="num_identities=7 and the siamese network 5"):

@@ -10,13 +10,13 @@ import pytest
 import safetensors.numpy
 
 from reid_jax import models
-from reid_jax.pretrained import load_torchvision
+from reid_jax.pretrained import load_torchvision, load_weights
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from references import models as layer_references  # noqa: E402
-from references import torch_resnet  # noqa: E402
+from references import torch_plain, torch_resnet  # noqa: E402
 
 NUM_CLASSES = 7
 
@@ -98,6 +98,61 @@ def test_outputs_equal_pytorch(depth, tmp_path):
     )
 
 
+def build_vgg(num_identities=NUM_CLASSES, **options):
+    model = models.build("vgg16", width=4, num_identities=num_identities, **options)
+    return model, layer_references.variables(model, images(1, (224, 224)))
+
+
+def test_vgg16_outputs_equal_pytorch(tmp_path):
+    """fc6 too, whose columns torchvision has in another order."""
+    torch.manual_seed(0)
+    net = torch_plain.VGG16(4, NUM_CLASSES).eval()
+    path = saved(net, tmp_path / "weights.pth")
+    image = images(2, (224, 224))
+    with torch.no_grad():
+        expected = net(torch.from_numpy(image.transpose(0, 3, 1, 2)))
+    model, variables = build_vgg()
+    loaded, report = load_weights(path, model, variables)
+    assert_taps_equal(jax.jit(model.apply)(loaded, image), expected)
+    assert report["matched"] == len(net.state_dict()) == 32
+    assert report["left_out"] == {}
+    assert report["image_std"] == [58.395, 57.12, 57.375]
+
+    model, variables = build_vgg(5, pooling="max")
+    loaded, report = load_weights(path, model, variables)
+    assert {name for name, reason in report["left_out"].items() if "pooling" in reason} == {
+        "classifier.0.weight",
+        "classifier.0.bias",
+        "classifier.3.weight",
+        "classifier.3.bias",
+    }
+    assert "the new head has 5 identities from 32" in report["left_out"]["classifier.6.weight"]
+    taps = jax.jit(model.apply)(loaded, image)
+    np.testing.assert_allclose(taps["embedding"], expected["conv5"].amax((2, 3)), atol=1e-4)
+
+
+def test_vgg16_that_does_not_fit(tmp_path):
+    path = saved(torch_plain.VGG16(4, NUM_CLASSES), tmp_path / "weights.pth")
+    model, variables = build_vgg()
+    small = layer_references.variables(model, images(1, (128, 64)))
+    with pytest.raises(
+        ValueError,
+        match=r"classifier.0.weight \(256, 32, 7, 7\) instead of \(256, 32, 4, 2\).*224 x 224",
+    ):
+        load_torchvision(path, model, small)
+    with pytest.raises(ValueError, match="file looks like VGG16, the model like ResNet-18"):
+        load_torchvision(path, *build(18))
+    state = torch_plain.VGG16(4, NUM_CLASSES).state_dict()
+    for index in (0, 2):
+        state[f"features.{index}.running_mean"] = torch.zeros(4)
+    with pytest.raises(ValueError, match=r"file looks like a network that is not known .* norm"):
+        load_torchvision(saved(state, tmp_path / "bn.pth"), model, variables)
+    with pytest.raises(
+        ValueError, match="torchvision has no weights for CaffeNet, only for ResNet"
+    ):
+        load_torchvision(path, models.build("caffenet"), variables)
+
+
 @pytest.mark.parametrize("num_identities", [None, 5])
 def test_another_head_keeps_its_values_and_is_reported(num_identities, tmp_path):
     path = saved(reference(18), tmp_path / "weights.safetensors")
@@ -145,7 +200,10 @@ def test_every_misfit_is_named_at_once(tmp_path):
 
 def test_weights_of_the_other_network(tmp_path):
     path = saved(reference(18), tmp_path / "weights.safetensors")
-    with pytest.raises(ValueError, match=r"missing: .*layer1.0.conv3.weight"):
+    with pytest.raises(
+        ValueError,
+        match=r"missing: .*layer1.0.conv3.weight.*looks like ResNet-18, the model like ResNet-50",
+    ):
         load_torchvision(path, *build(50))
 
 

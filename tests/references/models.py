@@ -22,8 +22,8 @@ def variables(model, *images, seed=0):
     return jax.tree_util.tree_map_with_path(leaf, shapes)
 
 
-def convolution(x, kernel, strides, padding):
-    """[B, H, W, C] * [h, w, C, O], one output value at a time."""
+def convolution(x, kernel, strides, padding, groups=1):
+    """[B, H, W, C] * [h, w, C / groups, O], one output value at a time."""
     x = np.pad(x, ((0, 0), *padding, (0, 0)))
     height, width = kernel.shape[:2]
     rows = (x.shape[1] - height) // strides[0] + 1
@@ -35,7 +35,22 @@ def convolution(x, kernel, strides, padding):
                 top, left = i * strides[0], j * strides[1]
                 patch = x[b, top : top + height, left : left + width]
                 for o in range(y.shape[3]):
-                    y[b, i, j, o] = np.sum(patch * kernel[..., o])
+                    seen = kernel.shape[2]
+                    first = o // (y.shape[3] // groups) * seen
+                    y[b, i, j, o] = np.sum(patch[..., first : first + seen] * kernel[..., o])
+    return y
+
+
+def local_response_norm(x, size, alpha, beta):
+    """Caffe's layer: alpha / size times the sum, also where the window sticks out."""
+    channels = x.shape[-1]
+    y = np.zeros(x.shape)
+    for c in range(channels):
+        total = 0
+        for neighbour in range(c - size // 2, c + size // 2 + 1):
+            if 0 <= neighbour < channels:
+                total += x[..., neighbour] ** 2
+        y[..., c] = x[..., c] / (1 + alpha / size * total) ** beta
     return y
 
 

@@ -1,0 +1,158 @@
+"""Tensors of a file against the variables of a network: each one matched, left out or an error."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import flax.linen as nn
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+
+__all__ = ["check_model", "fill", "network_name", "read_content"]
+
+Leaf = tuple[str, ...]
+
+PLAIN = {5: "AlexNet or CaffeNet", 8: "VGG11", 10: "VGG13", 13: "VGG16", 16: "VGG19"}
+RESNETS = {
+    ((2, 2, 2, 2), False): "ResNet-18",
+    ((3, 4, 6, 3), False): "ResNet-34",
+    ((3, 4, 6, 3), True): "ResNet-50",
+    ((3, 4, 23, 3), True): "ResNet-101",
+    ((3, 8, 36, 3), True): "ResNet-152",
+}
+
+
+def network_name(
+    blocks: tuple[int, ...], *, bottleneck: bool, convolutions: int, batch_norm: bool = False
+) -> str:
+    """The network that has so many residual blocks in each stage or, without any, convolutions."""
+    if any(blocks):
+        return RESNETS.get((blocks, bottleneck), f"a ResNet with {blocks} blocks")
+    name = PLAIN.get(convolutions, "a network that is not known here")
+    return f"{name} with batch norm" if batch_norm else name
+
+
+def read_content(path: epath.PathLike) -> tuple[epath.Path, bytes]:
+    """A weights file's path and bytes; ValueError if there is none."""
+    path = epath.Path(path)
+    if not path.exists():
+        raise ValueError(f"there is no weights file at {path}.")
+    return path, path.read_bytes()
+
+
+def check_model(model: nn.Module, *, program: str, known: Iterable[str], stride: str) -> str:
+    """The class name of a network that the program has weights for, or ValueError."""
+    kind = type(model).__name__
+    if kind == "Siamese":
+        raise ValueError(
+            "weights are for the network of single images: give siamese.backbone and "
+            "backbone_variables(variables)."
+        )
+    if kind not in known:
+        raise ValueError(
+            f"{program} has no weights for {kind}, only for {', '.join(sorted(known))}."
+        )
+    if kind == "ResNet" and model.stride != stride:
+        raise ValueError(
+            f"{program}'s weights belong to the layout stride={stride!r}, the model has "
+            f"stride={model.stride!r}: build it with stride={stride!r}."
+        )
+    return kind
+
+
+def fill(
+    variables: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+    wanted: dict[str, Leaf],
+    *,
+    path: epath.Path,
+    content: bytes,
+    left_out: dict[str, str],
+    head: Leaf,
+    networks: tuple[str, str],
+    shape_in_file: Callable[[tuple[int, ...]], tuple[int, ...]] = tuple,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """New variables with all values taken from a file, and the report on what was done.
+
+    Args:
+        variables: collections as ``model.init`` makes them; their dtypes are kept.
+        tensors: name in the file -> array with this library's axes.
+        wanted: name in the file -> path of a leaf of ``variables``, for every leaf.
+        path: of the file, for messages and the report.
+        content: its bytes.
+        left_out: name -> reason, of tensors that are not for the network.
+        head: names of the classifier's kernel and bias. Where the network has no head, or one of
+            another shape, they are left out, and a head keeps its values.
+        networks: which network the file and the variables look like.
+        shape_in_file: turns a shape into the one that the file's program would print.
+
+    Returns:
+        the variables, and ``file``, ``sha256``, ``matched``, ``left_out``, ``kept`` of
+        :func:`reid_jax.pretrained.load_weights`.
+
+    Raises:
+        ValueError: naming every tensor that is missing, unexpected or of another shape.
+    """
+    template = flax.traverse_util.flatten_dict(variables)
+    wanted, kept = dict(wanted), []
+    if reason := _head_differs(tensors, template, wanted, head[0]):
+        left_out = left_out | {name: reason for name in head if name in tensors}
+        kept = sorted("/".join(wanted.pop(name)) for name in head if name in wanted)
+
+    tensors = {name: array for name, array in tensors.items() if name not in left_out}
+    loaded, wrong_shape, hint = dict(template), [], ""
+    for name in sorted(wanted.keys() & tensors.keys()):
+        leaf, array = wanted[name], tensors[name]
+        old = template[leaf]
+        if array.shape != old.shape:
+            got, expected = shape_in_file(array.shape), shape_in_file(old.shape)
+            wrong_shape.append(f"{name} {got} instead of {expected}")
+            if leaf[-2:] == ("fc6", "kernel"):
+                hint = (
+                    " fc6 sees a map of one size: give the images the size that the weights were "
+                    "made for (227 x 227 for CaffeNet, 224 x 224 for VGG16), or take pooling='max'."
+                )
+        loaded[leaf] = jnp.asarray(array, old.dtype)
+    problems = {
+        "missing": sorted(wanted.keys() - tensors.keys()),
+        "unexpected": sorted(tensors.keys() - wanted.keys()),
+        "of another shape": wrong_shape,
+    }
+    if any(problems.values()):
+        listed = "; ".join(f"{kind}: {', '.join(n)}" for kind, n in problems.items() if n)
+        of_file, of_model = networks
+        question = hint or " Is it the same network?"
+        if of_file != of_model:
+            question = f" The file looks like {of_file}, the model like {of_model}."
+        raise ValueError(f"{path} does not fit the model ({listed}).{question}")
+
+    report = {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "matched": len(wanted),
+        "left_out": dict(sorted(left_out.items())),
+        "kept": kept,
+    }
+    return {**variables, **flax.traverse_util.unflatten_dict(loaded)}, report
+
+
+def _head_differs(
+    tensors: dict[str, np.ndarray], template: dict[Leaf, Any], wanted: dict[str, Leaf], kernel: str
+) -> str | None:
+    """Why the file's classifier is not loaded, or None if it is the network's own head."""
+    if kernel not in wanted:
+        return "the network has no identification head"
+    dim, num_identities = template[wanted[kernel]].shape
+    if kernel not in tensors:
+        return f"the file has no classifier; the new head has {num_identities} identities"
+    if tensors[kernel].shape == (dim, num_identities):
+        return None
+    inputs, classes = tensors[kernel].shape[0], tensors[kernel].shape[-1]
+    return (
+        f"classifier of {classes} classes from {inputs} values; the new head has {num_identities} "
+        f"identities from {dim}"
+    )
