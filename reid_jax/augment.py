@@ -10,7 +10,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["as_keys", "normalise", "random_crop", "random_erase", "random_flip", "random_shift"]
+__all__ = [
+    "as_keys",
+    "flip_or_shift",
+    "normalise",
+    "random_crop",
+    "random_erase",
+    "random_flip",
+    "random_shift",
+]
 
 
 def as_keys(keys: jax.Array) -> jax.Array:
@@ -59,11 +67,59 @@ def random_crop(images: jax.Array, keys: jax.Array, *, size: tuple[int, int]) ->
     return jax.vmap(crop)(images, as_keys(keys))
 
 
-def random_shift(images: jax.Array, keys: jax.Array, *, padding: int) -> jax.Array:
-    """Moves each image by up to ``padding`` pixels each way; the border is repeated outward."""
+def random_shift(
+    images: jax.Array,
+    keys: jax.Array,
+    *,
+    padding: int | tuple[int, int],
+    fill: float | None = None,
+) -> jax.Array:
+    """Moves each image by up to ``padding`` pixels each way.
+
+    Args:
+        images: [B, H, W, 3].
+        keys: [B].
+        padding: pixels, or (vertical, horizontal) pixels.
+        fill: value of the pixels that come in, in the units of ``images``; None repeats the border
+            outward.
+    Returns:
+        [B, H, W, 3] of the input's type.
+    """
+    images = jnp.asarray(images)
     height, width = images.shape[1:3]
-    border = ((0, 0), (padding, padding), (padding, padding), (0, 0))
-    return random_crop(jnp.pad(images, border, mode="edge"), keys, size=(height, width))
+    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
+    border = ((0, 0), (vertical, vertical), (horizontal, horizontal), (0, 0))
+    if fill is None:
+        padded = jnp.pad(images, border, mode="edge")
+    else:
+        padded = jnp.pad(images, border, constant_values=jnp.asarray(fill, images.dtype))
+    return random_crop(padded, keys, size=(height, width))
+
+
+def flip_or_shift(
+    images: jax.Array, keys: jax.Array, *, padding: int | tuple[int, int], fill: float | None
+) -> jax.Array:
+    """Mirrors one image in five, shifts three in five and leaves one as it is.
+
+    What Jin et al. (arXiv 1705.03332) train on, in whose code an image stands five times in the
+    training set: as it is, mirrored, and shifted at random three times.
+
+    Args:
+        images: [B, H, W, 3].
+        keys: [B].
+        padding: of :func:`random_shift`; (6, 2) on images of 128 x 48 in that code.
+        fill: of :func:`random_shift`; black, before the mean is subtracted, in that code.
+    Returns:
+        [B, H, W, 3] of the input's type.
+    Deviation: drawn anew each time an image is used, where the code draws the three shifts of an
+        image once.
+    """
+    choice_keys, shift_keys = jax.vmap(jax.random.split, out_axes=1)(as_keys(keys))
+    choice = jax.vmap(lambda key: jax.random.randint(key, (), 0, 5))(choice_keys)
+    choice = choice[:, None, None, None]
+    shifted = random_shift(images, shift_keys, padding=padding, fill=fill)
+    changed = jnp.where(choice == 0, images[:, :, ::-1], shifted)
+    return jnp.where(choice == 1, images, changed)
 
 
 def random_erase(

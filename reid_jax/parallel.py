@@ -42,6 +42,7 @@ __all__ = [
     "is_single_process",
     "map_rows",
     "mean",
+    "num_devices",
     "pmap_step",
     "replicate",
     "say",
@@ -237,11 +238,19 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere, may_alias=False), tree)
 
 
-def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callable[..., Any]:
+def num_devices(devices: Sequence[jax.Device]) -> int:
+    """How many devices share a batch, of which ``devices`` are this process's."""
+    return len(devices) * jax.process_count()
+
+
+def pmap_step(
+    step: Callable[..., Any], devices: Sequence[jax.Device], *, donate: bool = True
+) -> Callable[..., Any]:
     """``step(state, batch, *constants) -> (state, metrics)`` over all devices, the state donated.
 
     ``step`` must have been made with ``axis_name=AXIS``. The state and the constants have no device
-    axis (see :func:`replicate`), the batch has one (see :func:`shard`).
+    axis (see :func:`replicate`), the batch has one (see :func:`shard`). With ``donate=False`` the
+    state is only read, and ``step`` may give back any tree that is the same on every device.
     """
 
     def call(state: Any, batch: Any, *constants: Any) -> Any:
@@ -252,7 +261,7 @@ def pmap_step(step: Callable[..., Any], devices: Sequence[jax.Device]) -> Callab
         axis_name=AXIS,
         in_axes=(None, 0, None),
         out_axes=None,
-        donate_argnums=0,
+        donate_argnums=0 if donate else (),
         devices=None if jax.process_count() > 1 else devices,
     )
     return call

@@ -18,6 +18,7 @@ FUNCTIONS = {
     "flip": augment.random_flip,
     "crop": functools.partial(augment.random_crop, size=(9, 5)),
     "shift": functools.partial(augment.random_shift, padding=3),
+    "flip_or_shift": functools.partial(augment.flip_or_shift, padding=(3, 1), fill=0),
     "erase": functools.partial(augment.random_erase, probability=0.5, fill=(1, 2, 3)),
 }
 
@@ -57,6 +58,59 @@ def test_crop_is_a_window_and_all_places_occur():
     assert {top for top, _ in places} == {left for _, left in places} == {0, 1, 2, 3}
     with pytest.raises(ValueError, match="does not fit"):
         augment.random_crop(IMAGES, KEYS, size=(13, 5))
+
+
+def moves(image, result, vertical, horizontal, fill):
+    """The (down, right) moves of an image that give a result."""
+    height, width = image.shape[:2]
+    found = []
+    for down in range(-vertical, vertical + 1):
+        for right in range(-horizontal, horizontal + 1):
+            moved = np.full_like(image, fill)
+            target = np.s_[max(down, 0) : height + down, max(right, 0) : width + right]
+            source = np.s_[max(-down, 0) : height - down, max(-right, 0) : width - right]
+            moved[target] = image[source]
+            if (moved == result).all():
+                found.append((down, right))
+    return found
+
+
+def test_shift_moves_each_way_and_fills():
+    shifted = np.asarray(augment.random_shift(IMAGES, KEYS, padding=(3, 1), fill=7))
+    found = [moves(*pair, 3, 1, 7) for pair in zip(IMAGES, shifted, strict=True)]
+    assert all(len(places) == 1 for places in found)
+    assert {down for ((down, _),) in found} == set(range(-3, 4))
+    assert {right for ((_, right),) in found} == {-1, 0, 1}
+    # In other units than pixels, and with the border by default.
+    floats = augment.random_shift(IMAGES / 255 - 0.5, KEYS, padding=(3, 1), fill=0.25)
+    assert (np.asarray(floats) == 0.25).any()
+    edge = np.asarray(augment.random_shift(IMAGES, KEYS, padding=(0, 1)))
+    assert all(
+        (result == np.roll(image, 1, 1))[:, 1:].all() and (result[:, 0] == image[:, 0]).all()
+        for image, result in zip(IMAGES, edge, strict=True)
+        if (result[:, 1] == image[:, 0]).all()
+    )
+
+
+def test_flip_or_shift_is_one_of_five():
+    keys = row_keys(1, 0, 2000)
+    image = IMAGES[:1]
+    results = np.asarray(augment.flip_or_shift(image.repeat(2000, 0), keys, padding=(3, 1), fill=0))
+    kinds = {"same": 0, "flipped": 0, "shifted": 0}
+    places = set()
+    for result in results:
+        if (result == image[0]).all():
+            kinds["same"] += 1
+        elif (result == image[0, :, ::-1]).all():
+            kinds["flipped"] += 1
+        else:
+            places.update(moves(image[0], result, 3, 1, 0))
+            kinds["shifted"] += 1
+    # One shift in 21 is by nothing.
+    expected = {"same": 1 / 5 + 3 / 5 / 21, "flipped": 1 / 5, "shifted": 3 / 5 * 20 / 21}
+    for kind, share in expected.items():
+        assert abs(kinds[kind] / 2000 - share) < 4 * np.sqrt(share * (1 - share) / 2000)
+    assert len(places) == 20
 
 
 def test_erase_fills_one_rectangle():

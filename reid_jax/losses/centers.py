@@ -74,6 +74,7 @@ def update_centers(
     labels: jax.Array,
     *,
     rate: float,
+    prior_count: int = 1,
     axis_name: str | None = None,
 ) -> CenterState:
     r"""Moves the center of each identity in the batch towards its embeddings.
@@ -89,6 +90,8 @@ def update_centers(
             stops the gradient.
         labels: [B] int32 in [0, K).
         rate: eta.
+        prior_count: the 1 in the denominator; 0 gives a step of ``rate`` towards the mean of the
+            identity's rows, as in the code of Jin et al. (arXiv 1705.03332).
         axis_name: device axis; rows of all devices count, before the division.
     Returns:
         The next state; centers of identities that are not in the batch are unchanged.
@@ -102,7 +105,8 @@ def update_centers(
     )
     rows = parallel.gather(embeddings, axis_name=axis_name)
     membership = _membership(parallel.gather(labels, axis_name=axis_name), state, rows.dtype)
-    return _moved(state, rows, membership, jnp.sum(membership, axis=0), rate)
+    counts = jnp.maximum(prior_count + jnp.sum(membership, axis=0), 1)
+    return _moved(state, rows, membership, counts, rate)
 
 
 def intra_center_loss(
@@ -179,7 +183,8 @@ def update_pair_centers(
         state: the centers before the step.
         embeddings_a: [P, D] first images; the result is differentiable in them.
         embeddings_b: [P, D] second images.
-        labels_a: [P] int32 identities of the first images.
+        labels_a: [P] int32 identities of the first images; a pair with -1 in both places moves no
+            center.
         labels_b: [P] int32 identities of the second images.
         rate: alpha.
         axis_name: device axis; pairs of all devices count, before the division.
@@ -205,20 +210,23 @@ def update_pair_centers(
     in_a = _membership(parallel.gather(labels_a, axis_name=axis_name), state, rows.dtype)
     in_b = _membership(parallel.gather(labels_b, axis_name=axis_name), state, rows.dtype)
     num_pairs = jnp.sum(jnp.maximum(in_a, in_b), axis=0)
-    return _moved(state, rows, jnp.concatenate([in_a, in_b]), num_pairs, rate)
+    return _moved(state, rows, jnp.concatenate([in_a, in_b]), 1 + num_pairs, rate)
 
 
 def _membership(labels: jax.Array, state: CenterState, dtype: jnp.dtype) -> jax.Array:
-    """[N, K] one-hot; a product with it is deterministic everywhere, a scatter on a GPU is not."""
+    """[N, K] one-hot, zeros where the label is -1.
+
+    A product with it is deterministic everywhere, a scatter on a GPU is not.
+    """
     return jax.nn.one_hot(labels, len(state.centers), dtype=dtype)
 
 
 def _moved(
     state: CenterState, rows: jax.Array, membership: jax.Array, counts: jax.Array, rate: float
 ) -> CenterState:
-    """Centers after a step towards ``rows``; the denominator is 1 + ``counts`` [K]."""
+    """Centers after a step towards ``rows``; the denominators are ``counts`` [K]."""
     centers = jnp.asarray(state.centers)
     images = jnp.sum(membership, axis=0)
     sums = jnp.matmul(membership.T, rows, precision=lax.Precision.HIGHEST)
-    delta = (images[:, None] * centers - sums) / (1 + counts)[:, None]
+    delta = (images[:, None] * centers - sums) / counts[:, None]
     return state.replace(centers=(centers - rate * delta).astype(centers.dtype))

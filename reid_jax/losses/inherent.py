@@ -12,7 +12,9 @@ from reid_jax.losses.shapes import require_shapes
 __all__ = ["compact_loss", "scatter_loss"]
 
 
-def compact_loss(codes: jax.Array, labels: jax.Array, means: jax.Array) -> jax.Array:
+def compact_loss(
+    codes: jax.Array, labels: jax.Array, means: jax.Array, *, known: jax.Array | None = None
+) -> jax.Array:
     r"""Pulls each code into the sphere around its identity's mean code.
 
     .. math:: \ell_i = \tfrac12 \max\big(0, \lVert I_i - \bar I_{y_i} \rVert_2^2
@@ -25,6 +27,8 @@ def compact_loss(codes: jax.Array, labels: jax.Array, means: jax.Array) -> jax.A
         codes: [B, D], not L2-normalised.
         labels: [B] int32 in [0, K).
         means: [K, D] mean code of each identity; no gradient flows into them.
+        known: [K] bool, which identities have a mean; the others are left out, as if the training
+            set did not hold them. None stands for all; a row's own identity must be known.
     Returns:
         [B] in squared code units; the paper sums.
     Raises:
@@ -38,12 +42,17 @@ def compact_loss(codes: jax.Array, labels: jax.Array, means: jax.Array) -> jax.A
         raise ValueError(f"means holds {num_identities} identity: d_min needs at least two.")
     means = lax.stop_gradient(means)
     between = squared_euclidean(means, means)
-    to_nearest = jnp.min(jnp.where(jnp.eye(num_identities, dtype=bool), jnp.inf, between), axis=1)
+    excluded = jnp.eye(num_identities, dtype=bool)
+    if known is not None:
+        excluded |= ~jnp.asarray(known)[None, :]
+    to_nearest = jnp.min(jnp.where(excluded, jnp.inf, between), axis=1)
     to_own = jnp.sum((codes - means[labels]) ** 2, axis=1)
     return jnp.maximum(0, to_own - to_nearest[labels] / 4) / 2
 
 
-def scatter_loss(codes: jax.Array, labels: jax.Array, means: jax.Array) -> jax.Array:
+def scatter_loss(
+    codes: jax.Array, labels: jax.Array, means: jax.Array, *, known: jax.Array | None = None
+) -> jax.Array:
     r"""Half the squared distances of each code to the mean codes of all other identities.
 
     .. math:: \ell_i = \tfrac12 \sum_{j \ne y_i} \lVert I_i - \bar I_j \rVert_2^2
@@ -54,6 +63,8 @@ def scatter_loss(codes: jax.Array, labels: jax.Array, means: jax.Array) -> jax.A
         codes: [B, D], not L2-normalised.
         labels: [B] int32 in [0, K).
         means: [K, D] mean code of each identity; no gradient flows into them.
+        known: [K] bool, which identities have a mean; the others are left out, as if the training
+            set did not hold them. None stands for all; a row's own identity must be known.
     Returns:
         [B] in squared code units; the paper sums.
     Raises:
@@ -64,4 +75,6 @@ def scatter_loss(codes: jax.Array, labels: jax.Array, means: jax.Array) -> jax.A
     require_shapes(codes=(codes, "BD"), labels=(labels, "B"), means=(means, "KD"))
     distances = squared_euclidean(codes, lax.stop_gradient(means))
     other = labels[:, None] != jnp.arange(len(means))[None, :]
+    if known is not None:
+        other &= jnp.asarray(known)[None, :]
     return jnp.sum(jnp.where(other, distances, 0), axis=1) / 2

@@ -39,12 +39,14 @@ class Schedule:
         log_every: how often metrics are read from the device and written.
         checkpoint_every: how often the state is saved; it always is at the end.
         validate_every: how often ``validate`` is called, 0 for never.
+        refresh_every: how often ``refresh`` is called, the first time before the first step.
     """
 
     num_steps: int
     log_every: int
     checkpoint_every: int
     validate_every: int = 0
+    refresh_every: int = 1
 
 
 def fit(
@@ -76,8 +78,9 @@ def fit(
         workdir: where metrics go.
         learning_rate: of each step, for the log.
         validate: gives scores in [0, 1] of a state; the highest of its first entry is kept as best.
-        refresh: gives the loss state before each step from the state, for methods that need more
-            than the batch.
+        refresh: gives the loss state before a step from the state, for methods that need more than
+            the batch; it is on the devices already (:func:`reid_jax.parallel.replicate`), and the
+            step will donate it.
     Returns:
         The state after the last step, on the host.
     Raises:
@@ -116,9 +119,8 @@ def fit(
         clock = time.perf_counter()
         iterator = batches(first_step)
         for number in range(first_step, schedule.num_steps):
-            if refresh is not None:
-                fresh = parallel.replicate(refresh(state), devices)
-                state = state.replace(loss_state=fresh)
+            if refresh is not None and number % schedule.refresh_every == 0:
+                state = state.replace(loss_state=refresh(state))
             batch = parallel.shard(next(iterator), devices)
             state, metrics = step(state, batch, *constants)
             pending.append(metrics)
