@@ -9,9 +9,11 @@ Writes ``evaluation,DATASET,PROTOCOL.json`` into the work directory.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -24,31 +26,74 @@ def evaluate_again(options: argparse.Namespace) -> None:
     from etils import epath
 
     from experiments import job
-    from reid_jax import data, parallel
+    from reid_jax import parallel
 
-    workdir = epath.Path(options.workdir).expanduser()
-    config, record, variables = job.load_run(workdir)
-    dataset = options.dataset or config.dataset
-    protocol = options.protocol or config.evaluation.protocol
-    data_dir = epath.Path(options.data_dir or record["data_dir"]).expanduser()
-    split = job.open_splits(data_dir, dataset, protocol)
-    facts, _, _ = job.evaluate(config, variables, split, protocol)
-    results = {
-        "exp": record["exp"],
-        "method": config.method,
-        "dataset": dataset,
-        "trained_on": config.dataset,
-        "data_source": data.dataset_card(data_dir, dataset)["data_source"],
-        "scale": record["scale"],
-        "seed": record["seed"],
-        **facts,
-        "paper": None,
-    }
-    path = workdir / f"evaluation,{dataset},{facts['protocol']}.json"
-    if parallel.is_main_process():
-        job.write_json(path, results)
+    results, path = evaluation_of(
+        epath.Path(options.workdir).expanduser(),
+        dataset=options.dataset,
+        protocol=options.protocol,
+        data_dir=options.data_dir,
+        partition=options.partition,
+        split=options.split,
+    )
     parallel.say(job.summary_text(results))
     parallel.say(f"results: {path}")
+
+
+def evaluation_of(
+    workdir: Any,
+    *,
+    dataset: str | None = None,
+    protocol: str | None = None,
+    data_dir: str | None = None,
+    partition: str | None = None,
+    split: int | None = None,
+    reuse: bool = False,
+) -> tuple[dict[str, Any], Any]:
+    """Results of a finished run on another data set or by another protocol, and their path.
+
+    What is None is the run's own; the partition of another data set is none. With ``reuse`` results
+    that are newer than the run's own are taken as they are.
+    """
+    from etils import epath
+
+    from experiments import datasets, job, protocols
+    from reid_jax import parallel
+
+    record, network = job.load_run(workdir)
+    own = network.config
+    config = own.copy_and_resolve_references()
+    if dataset:
+        config.update(dataset=dataset)
+        config.evaluation.dataset = ""
+    if partition is not None or config.dataset != own.dataset:
+        config.data.partition = partition or ""
+    split = record["split"] if split is None else split
+    protocol = protocol or own.evaluation.protocol
+    tested = config.evaluation.dataset or config.dataset
+    path = workdir / f"evaluation,{tested},{protocol}.json"
+    if reuse and path.exists() and path.stat().mtime >= (workdir / "results.json").stat().mtime:
+        return json.loads(path.read_text()), path
+    data_dir = epath.Path(data_dir or record["data_dir"]).expanduser()
+    datasets.provide(data_dir, protocols.needed_datasets(config, protocol))
+    sources = protocols.open_sources(data_dir, config, protocol, split=split)
+    outcome = protocols.evaluate(network, sources, protocol)
+    results = {
+        "exp": record["exp"],
+        "method": own.method,
+        "dataset": tested,
+        "trained_on": own.dataset,
+        "data_source": protocols.data_source(data_dir, config, protocol),
+        "partition": config.data.partition or None,
+        "split": split,
+        "scale": record["scale"],
+        "seed": record["seed"],
+        **outcome.facts,
+        "paper": None,
+    }
+    if parallel.is_main_process():
+        job.write_json(path, results)
+    return results, path
 
 
 def main() -> int:
@@ -60,6 +105,8 @@ def main() -> int:
     parser.add_argument("--workdir", required=True, help="of the run")
     parser.add_argument("--dataset", help="default: the run's own")
     parser.add_argument("--protocol", help="default: the run's own")
+    parser.add_argument("--partition", help="of the data set; default: the run's own")
+    parser.add_argument("--split", type=int, help="of the partition; default: the run's own")
     parser.add_argument(
         "--data_dir",
         default=os.environ.get("REID_DATA_DIR"),

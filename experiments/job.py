@@ -13,25 +13,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
+import optax
 from etils import epath
 from ml_collections import ConfigDict
 
 import reid_jax
+from experiments import inputs, networks, protocols
 from experiments.methods import DEVIATIONS, METHODS, SAMPLERS
-from reid_jax import augment, data, evaluation, models, parallel, pretrained, report, training
-from reid_jax.training import objectives, schedules
+from reid_jax import data, evaluation, parallel, pretrained, report, training
+from reid_jax.models import backbone_variables
+from reid_jax.training import schedules
 
 __all__ = [
-    "PROTOCOLS",
     "Job",
-    "Split",
+    "Trained",
     "deviations",
-    "evaluate",
     "load_run",
-    "open_splits",
     "run",
     "summary_text",
     "train",
@@ -39,12 +38,7 @@ __all__ = [
     "write_report",
 ]
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-FROM_SCRATCH_STD = (64.0, 64.0, 64.0)
-
-PROTOCOLS = ("single-query", "multi-query-average", "multi-query-maximum")
-LISTS_PER_KIND = 4
+MEAN_FILE = "mean.npy"
 
 RESIDENT_BYTES = 4 * 2**30
 """Decoded training images up to this size stay on each device."""
@@ -60,6 +54,7 @@ class Job:
         paper: the printed numbers of the row, or None.
         scale: 'paper' or 'small'.
         seed: of everything random.
+        split: number of the split of ``config.data.partition``.
         data_dir: where the data set is prepared.
         workdir: where everything goes.
         command: that does the same again.
@@ -70,25 +65,17 @@ class Job:
     paper: Mapping[str, float] | None
     scale: str
     seed: int
+    split: int
     data_dir: epath.Path
     workdir: epath.Path
     command: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
-    """A query and a gallery source and, for multi-query protocols, the further query images."""
-
-    query: data.Source
-    gallery: data.Source
-    multi_query: data.Source | None = None
-
-
-@dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a training gives: the state that is evaluated, and how it came about."""
+    """What a training gives: what is evaluated, and how it came about."""
 
-    variables: Any
+    network: protocols.Network
     weights: dict[str, Any] | None
     steps: int
     num_devices: int
@@ -103,36 +90,39 @@ def run(job: Job) -> dict[str, Any]:
     """
     # Opened before the training, so that what is missing is known now.
     protocol = job.config.evaluation.protocol
-    split = open_splits(job.data_dir, job.config.dataset, protocol)
+    sources = protocols.open_sources(job.data_dir, job.config, protocol, split=job.split)
     results_path = job.workdir / "results.json"
     if results_path.exists():
         _claimed(job)
         parallel.say(f"{job.workdir} is finished already: its results are kept.")
         if parallel.is_main_process() and not (job.workdir / "report.html").exists():
-            write_report(job.workdir, job.config, split)
+            write_report(job.workdir, job.config, sources)
         return json.loads(results_path.read_text())
 
     trained = train(job)
-    facts, result, compared = evaluate(job.config, trained.variables, split, protocol)
+    outcome = protocols.evaluate(trained.network, sources, protocol)
     results = {
         "exp": job.exp,
         "method": job.config.method,
-        "dataset": job.config.dataset,
-        "data_source": data.dataset_card(job.data_dir, job.config.dataset)["data_source"],
+        "dataset": job.config.evaluation.dataset or job.config.dataset,
+        "trained_on": job.config.dataset,
+        "data_source": protocols.data_source(job.data_dir, job.config, protocol),
+        "partition": job.config.data.partition or None,
+        "split": job.split,
         "scale": job.scale,
         "seed": job.seed,
         "steps": trained.steps,
         "num_devices": trained.num_devices,
         "weights": trained.weights,
-        **facts,
+        **outcome.facts,
         "paper": job.paper,
     }
     if parallel.is_main_process():
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **_ranking_arrays(result, compared))
+        np.savez_compressed(buffer, **outcome.arrays)
         (job.workdir / "ranking.npz").write_bytes(buffer.getvalue())
         write_json(results_path, results)
-        write_report(job.workdir, job.config, split)
+        write_report(job.workdir, job.config, sources)
     parallel.barrier("results written")
     return results
 
@@ -158,32 +148,8 @@ def _train(
 ) -> Trained:
     config = job.config
     num_identities = int(labels.max()) + 1
-    model = build_model(config, num_identities)
-    image = np.zeros((1, *config.data.image_size, 3), np.float32)
-    schedule = schedules.step_decay(
-        config.optimizer.learning_rate, boundaries=config.optimizer.boundaries
-    )
-    optimizer = schedules.sgd(
-        schedule,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
-    )
-    shapes = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
-    embedding = jax.eval_shape(functools.partial(model.apply, train=False), shapes, image)
-    method = METHODS[config.method](config, num_identities, embedding["embedding"].shape[-1])
-    state = training.create_state(
-        model, optimizer, image, key=jax.random.key(job.seed), loss_state=method.loss_state
-    )
-    weights = None
-    if config.model.weights:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        variables, weights = pretrained.load_torchvision(config.model.weights, model, variables)
-        state = state.replace(**variables)
-    elif job.scale == "paper":
-        parallel.say(
-            "No model.weights given: training from scratch, where the paper fine-tunes ImageNet."
-        )
-
+    model = networks.build_model(config, num_identities)
+    examples = networks.example_images(config, model)
     batch_size = config.sampler.batch_size
     devices = parallel.usable_devices(batch_size)
     if len(devices) < jax.local_device_count():
@@ -191,27 +157,67 @@ def _train(
             f"A batch of {batch_size} rows is divided over {len(devices)} of this host's "
             f"{jax.local_device_count()} devices, the largest number that divides it."
         )
-    num_devices = len(devices) * jax.process_count()
     if config.sampler.name not in SAMPLERS:
         raise ValueError(
             f"unknown sampler {config.sampler.name!r}; known: {', '.join(sorted(SAMPLERS))}"
         )
     sampler = SAMPLERS[config.sampler.name](config, labels, source.cameras, job.seed)
-    resident = len(source) * int(np.prod(image.shape)) <= RESIDENT_BYTES
+    if alone := getattr(sampler, "num_negative_only", 0):
+        parallel.say(
+            f"{alone:,} of {len(source):,} training images have no positive partner: they are in "
+            "negative pairs only."
+        )
+    num_steps, boundaries = training_length(config, sampler)
+    schedule = schedules.step_decay(config.optimizer.learning_rate, boundaries=boundaries)
+    optimizer = _optimizer(config, schedule)
+
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), *examples)
+    outputs = jax.eval_shape(functools.partial(model.apply, train=False), shapes, *examples)
+    embedding = next(v for k, v in outputs.items() if k in ("embedding", "embedding_a"))
+    method = METHODS[config.method](config, labels, embedding.shape[-1])
+    state = training.create_state(
+        model, optimizer, *examples, key=jax.random.key(job.seed), loss_state=method.loss_state
+    )
+    weights = None
+    if config.model.get("weights"):
+        state, weights = _with_weights(config, state)
+    elif job.scale == "paper" and "weights" in config.model:
+        parallel.say(
+            "No model.weights given: training from scratch, where the paper fine-tunes ImageNet."
+        )
+
+    resident = len(source) * 3 * int(np.prod(config.data.image_size)) <= RESIDENT_BYTES
+    images = None
+    if resident:
+        images = data.load_images(
+            source, tuple(config.data.image_size), progress=parallel.is_main_process()
+        )
+    mean = _mean(job, source, images)
     step = training.make_train_step(
         model,
         optimizer,
         method.objective,
         axis_name=parallel.AXIS,
-        preprocess=functools.partial(_augmented, config=config),
+        preprocess=inputs.augmentation(config, mean),
     )
     constants: tuple[Any, ...] = ()
     if resident:
         step = training.with_resident_images(step)
-        images = data.load_images(
-            source, config.data.image_size, progress=parallel.is_main_process()
-        )
         constants = (parallel.replicate(images, devices),)
+
+    refresh = None
+    if method.make_refresh is not None:
+        if not resident:
+            raise ValueError(
+                f"{config.method} recomputes the codes of all training images, and these take more "
+                f"than {RESIDENT_BYTES / 2**30:.0f} GiB: give smaller images"
+            )
+        embed = networks.training_embedder(config, mean)
+        recompute = method.make_refresh(embed, devices)
+
+        def refresh(state: training.TrainState) -> Any:
+            return recompute(state, *constants)
 
     def batches(first_step: int) -> Any:
         return data.batches(
@@ -220,20 +226,23 @@ def _train(
             labels=labels,
             seed=job.seed,
             first_step=first_step,
-            num_steps=config.optimizer.num_steps - first_step,
-            image_size=config.data.image_size,
+            num_steps=num_steps - first_step,
+            image_size=tuple(config.data.image_size),
             host_rows=parallel.host_rows(batch_size),
             resident=resident,
         )
 
-    card = data.dataset_card(job.data_dir, config.dataset)
+    def network(state: training.TrainState) -> protocols.Network:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return protocols.Network(config, variables, mean)
+
     validate = None
-    if "val_query" in card["counts"]:
-        val = open_splits(job.data_dir, config.dataset, "single-query", prefix="val_")
+    val = protocols.validation_sources(job.data_dir, config, split=job.split)
+    if val is not None:
 
         def validate(state: training.TrainState) -> dict[str, float]:
-            facts, _, _ = evaluate(config, _variables(state), val, "single-query")
-            return {name: facts["metrics"][name] for name in ("map_step", "rank1")}
+            metrics = protocols.evaluate(network(state), *val).facts["metrics"]
+            return {name: metrics[name] for name in ("map_step", "rank1")}
 
     final = training.fit(
         state,
@@ -242,180 +251,74 @@ def _train(
         constants=constants,
         devices=devices,
         batch_size=batch_size,
-        schedule=training.Schedule(num_steps=config.optimizer.num_steps, **config.train),
+        schedule=training.Schedule(
+            num_steps=num_steps, refresh_every=method.refresh_every, **config.train
+        ),
         checkpoints=checkpoints,
         workdir=job.workdir,
         learning_rate=schedule,
         validate=validate,
-        refresh=method.refresh,
+        refresh=refresh,
     )
     steps = int(final.step)
     if validate is not None and (best := checkpoints.restore_best(state)) is not None:
         final, steps = best
         parallel.say(f"Taking the state of step {steps}, the best on the validation identities.")
-    return Trained(_variables(final), weights, steps, num_devices)
+    return Trained(network(final), weights, steps, len(devices) * jax.process_count())
 
 
-def build_model(config: ConfigDict, num_identities: int | None) -> nn.Module:
-    """The network of a config, with its identification head."""
-    options = {k: v for k, v in config.model.items() if k not in ("name", "weights")}
-    return models.build(config.model.name, num_identities=num_identities, **options)
+def training_length(config: ConfigDict, sampler: Any) -> tuple[int, tuple[int, ...]]:
+    """Steps of the training, and those from which the learning rate is a tenth of before."""
+    optimizer = config.optimizer
+    if optimizer.num_steps:
+        return optimizer.num_steps, tuple(optimizer.boundaries)
+    epochs = optimizer.get("num_epochs", 0)
+    if not epochs:
+        raise ValueError("optimizer.num_steps is 0: give a number of steps")
+    boundaries = tuple(sampler.num_steps(epoch) for epoch in optimizer.boundary_epochs)
+    return sampler.num_steps(epochs), boundaries
 
 
-def _variables(state: training.TrainState) -> dict[str, Any]:
-    return {"params": state.params, "batch_stats": state.batch_stats}
+def _optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
+    name, decay = config.optimizer.name, config.optimizer.weight_decay
+    if name == "sgd":
+        return schedules.sgd(schedule, momentum=config.optimizer.momentum, weight_decay=decay)
+    if name == "adam":
+        return schedules.adam(schedule, weight_decay=decay)
+    raise ValueError(f"optimizer.name={name!r}; known: adam, sgd")
 
 
-def _normalised(images: jax.Array, config: ConfigDict) -> jax.Array:
-    std = IMAGENET_STD if config.model.weights else FROM_SCRATCH_STD
-    return augment.normalise(images, mean=np.array(IMAGENET_MEAN), std=np.array(std))
+def _with_weights(
+    config: ConfigDict, state: training.TrainState
+) -> tuple[training.TrainState, dict[str, Any]]:
+    """The state with ``model.weights`` in its network, or in the backbone of its siamese one."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    siamese = "backbone" in state.params
+    own = backbone_variables(variables) if siamese else variables
+    backbone = networks.build_backbone(config)
+    loaded, weights = pretrained.load_weights(config.model.weights, backbone, own)
+    if siamese:
+        loaded = {k: {**variables[k], "backbone": tree} for k, tree in loaded.items()}
+    return state.replace(**loaded), weights
 
 
-def _augmented(images: jax.Array, keys: jax.Array, *, config: ConfigDict) -> jax.Array:
-    shift_keys, flip_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
-    if config.data.shift:
-        images = augment.random_shift(images, shift_keys, padding=config.data.shift)
-    if config.data.flip:
-        images = augment.random_flip(images, flip_keys)
-    return _normalised(images, config)
+def _mean(job: Job, source: data.Source, images: np.ndarray | None) -> np.ndarray:
+    """The mean that the network's input is without, kept in the work directory."""
+    path = job.workdir / MEAN_FILE
+    if path.exists():
+        return inputs.read_mean(path)
+    mean = inputs.training_mean(job.config, source, images)
+    parallel.barrier("mean computed")
+    if parallel.is_main_process():
+        buffer = io.BytesIO()
+        np.save(buffer, mean)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+    return mean
 
 
-# Evaluation ------------------------------------------------------------------------------------
-
-
-def open_splits(
-    data_dir: epath.PathLike, dataset: str, protocol: str, *, prefix: str = ""
-) -> Split:
-    """The splits that a protocol needs; ``prefix`` is ``"val_"`` for the validation identities.
-
-    Raises:
-        ValueError: for an unknown protocol, or a data set without what it needs.
-    """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
-    names = ["query", "gallery"] + ["multi_query"] * protocol.startswith("multi-query")
-    return Split(*(data.open_split(data_dir, dataset, prefix + name) for name in names))
-
-
-def _embed(config: ConfigDict, variables: Any, source: data.Source) -> np.ndarray:
-    """[N, D] L2-normalised embeddings of a source's images."""
-    model = build_model(config, num_identities=None)
-
-    def embed(variables: Any, images: jax.Array) -> jax.Array:
-        taps = model.apply(variables, _normalised(images, config), train=False)
-        return objectives.l2_normalise(taps["embedding"])
-
-    def batches(rows: slice) -> Any:
-        return data.image_batches(
-            source, config.data.image_size, batch_size=config.evaluation.batch_size, rows=rows
-        )
-
-    params = {k: v for k, v in variables["params"].items() if k != "identification"}
-    return evaluation.extract_features(
-        embed,
-        {**variables, "params": params},
-        batches,
-        num_images=len(source),
-        batch_size=config.evaluation.batch_size,
-        description=f"embedding {source.split}",
-    )
-
-
-def evaluate(
-    config: ConfigDict, variables: Any, split: Split, protocol: str
-) -> tuple[dict[str, Any], evaluation.RankingResult, tuple]:
-    """The part of ``results.json`` that a protocol gives, the ranking, and what was ranked.
-
-    Args:
-        config: of the run that made the variables.
-        variables: of the model.
-        split: from :func:`open_splits`.
-        protocol: a name in ``PROTOCOLS``.
-    """
-    query, gallery = split.query, split.gallery
-    query_features = _embed(config, variables, query)
-    gallery_features = _embed(config, variables, gallery)
-    if split.multi_query is None:
-        evaluated = evaluation.single_query(query_features, gallery_features, query, gallery)
-    else:
-        evaluated = evaluation.multi_query(
-            query_features,
-            _embed(config, variables, split.multi_query),
-            gallery_features,
-            query,
-            split.multi_query,
-            gallery,
-            pooling=protocol.removeprefix("multi-query-"),
-        )
-    result = evaluated.result
-    facts = {
-        "protocol": evaluated.protocol,
-        "fingerprint": evaluated.fingerprint,
-        "num_query": len(query),
-        "num_gallery": len(gallery),
-        "num_valid_queries": result.num_valid_queries,
-        "metrics": evaluation.metrics(result),
-    }
-    compared = (
-        query_features,
-        gallery_features,
-        query.identities,
-        query.cameras,
-        gallery.identities,
-        gallery.cameras,
-    )
-    return facts, result, compared
-
-
-def _ranking_arrays(result: evaluation.RankingResult, compared: tuple) -> dict[str, np.ndarray]:
-    """What ``ranking.npz`` holds for the report."""
-    names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
-    arrays = {name: getattr(result, name) for name in names}
-    return {**arrays, **_pair_arrays(compared), **_listed(result, compared)}
-
-
-def _pair_arrays(compared: tuple) -> dict[str, np.ndarray]:
-    histogram = evaluation.pair_distance_histogram(*compared)
-    return {
-        "pair_distance_edges": histogram.edges,
-        "same_pair_counts": histogram.same_pair_counts,
-        "different_pair_counts": histogram.different_pair_counts,
-        "distance": np.array("squared Euclidean distance of unit vectors"),
-    }
-
-
-def _listed(result: evaluation.RankingResult, compared: tuple) -> dict[str, np.ndarray]:
-    """Ranked lists of the best, the worst and random queries, each query once."""
-    precision = result.average_precision_step
-    order = np.argsort(precision, kind="stable")[: result.num_valid_queries]  # NaN is last.
-    shuffled = np.random.default_rng(0).permutation(order)
-    wanted = {"best": order[::-1], "worst": order, "random": shuffled}
-    rows, kinds = [], []
-    for kind, candidates in wanted.items():
-        fresh = [row for row in candidates if row not in rows][:LISTS_PER_KIND]
-        rows += fresh
-        kinds += [kind] * len(fresh)
-    rows = np.array(rows, np.int64)
-    query_features, gallery_features, identities, cameras, *gallery = compared
-    lists = evaluation.top_k(
-        query_features[rows],
-        gallery_features,
-        identities[rows],
-        None if cameras is None else cameras[rows],
-        *gallery,
-        k=10,
-    )
-    return {
-        "ranked_queries": rows,
-        "ranked_kind": np.array(kinds),
-        "ranked_gallery": lists.gallery_rows,
-        "ranked_match": lists.match,
-        "ranked_distance": lists.distances,
-    }
-
-
-def load_run(workdir: epath.PathLike) -> tuple[ConfigDict, dict[str, Any], Any]:
-    """Config, results and variables of a run, for another evaluation of it.
+def load_run(workdir: epath.PathLike) -> tuple[dict[str, Any], protocols.Network]:
+    """The record (``config.json``) and the network of a run, for another evaluation of it.
 
     Raises:
         FileNotFoundError: if the directory holds no run or no checkpoint.
@@ -427,9 +330,12 @@ def load_run(workdir: epath.PathLike) -> tuple[ConfigDict, dict[str, Any], Any]:
         )
     record = json.loads((workdir / "config.json").read_text())
     config = ConfigDict(record["config"])
-    model = build_model(config, record["num_identities"])
-    image = np.zeros((1, *config.data.image_size, 3), np.float32)
-    variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), image)
+    model = networks.build_model(config, record["num_identities"])
+    variables = jax.eval_shape(
+        functools.partial(model.init, train=False),
+        jax.random.key(0),
+        *networks.example_images(config, model),
+    )
     checkpoints = training.Checkpoints(workdir)
     try:
         restored = checkpoints.restore_variables(variables)
@@ -437,7 +343,7 @@ def load_run(workdir: epath.PathLike) -> tuple[ConfigDict, dict[str, Any], Any]:
         checkpoints.close()
     if restored is None:
         raise FileNotFoundError(f"{workdir} holds no checkpoint yet: run its command first")
-    return config, record, restored
+    return record, protocols.Network(config, restored, inputs.read_mean(workdir / MEAN_FILE))
 
 
 # What a run leaves -----------------------------------------------------------------------------
@@ -451,7 +357,7 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
     Raises:
         ValueError: if the directory belongs to another run, with what differs.
     """
-    source = data.open_split(job.data_dir, job.config.dataset, "train")
+    source = inputs.open_images(job.data_dir, job.config, ("train",), split=job.split)["train"]
     labels, identity_of_label = data.identity_labels(source.identities)
     if len(identity_of_label) < 2:
         raise ValueError(
@@ -462,6 +368,7 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
         "exp": job.exp,
         "scale": job.scale,
         "seed": job.seed,
+        "split": job.split,
         "config": json.loads(job.config.to_json()),
         "num_identities": len(identity_of_label),
         "training_fingerprint": evaluation.fingerprint(
@@ -524,27 +431,15 @@ def _git_commit() -> str | None:
         return None
 
 
-def write_report(workdir: epath.Path, config: ConfigDict, split: Split) -> None:
+def write_report(
+    workdir: epath.Path, config: ConfigDict, sources: Mapping[str, data.Source]
+) -> None:
     """``report.html`` of a run that has its results."""
     with np.load(io.BytesIO((workdir / "ranking.npz").read_bytes())) as arrays:
-        query_rows, gallery_rows = arrays["ranked_queries"], arrays["ranked_gallery"]
-    size = (128, 64)
-
-    def caption(source: data.Source, row: int) -> str:
-        camera = "" if source.cameras is None else f", c{source.cameras[row]}"
-        return f"id {source.identities[row]}{camera}" if row >= 0 else ""
-
-    def thumbnail(row: int) -> np.ndarray:
-        if row < 0:
-            return np.zeros((*size, 3), np.uint8)
-        return split.gallery.image(row, size)
-
+        lists = protocols.shown_lists(sources, arrays)
     report.write_page(
         workdir,
-        query_images=np.stack([split.query.image(row, size) for row in query_rows]),
-        gallery_images=np.stack([[thumbnail(row) for row in rows] for rows in gallery_rows]),
-        query_captions=[caption(split.query, row) for row in query_rows],
-        gallery_captions=[[caption(split.gallery, row) for row in rows] for rows in gallery_rows],
+        **lists,
         deviations=deviations(config),
         training_distance="Euclidean distance of unit vectors",
     )

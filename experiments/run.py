@@ -36,17 +36,39 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", choices=SCALES, default="auto")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=1, help="runs with seed, seed + 1, ...")
-    parser.add_argument("--splits", default="0", help="0, or all: for data sets with one split")
+    parser.add_argument(
+        "--splits",
+        default="0",
+        metavar="all|N,N,...",
+        help="of the data set's partition; default 0",
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="section.key=value", dest="overrides"
     )
 
 
 def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
-    """Does what the command line says and returns the results, of the repeats if there are any."""
-    if options.repeats < 1:
-        raise ValueError(f"--repeats={options.repeats}: expected at least 1")
-    return run_repeats(placed(make_job(options), options.repeats), options.repeats)
+    """Does what the command line says and returns the results, the mean of several runs."""
+    from experiments import job as jobs
+    from reid_jax import report
+
+    job = make_job(options)
+    runs = planned_runs(job, options)
+    if list(runs) == [""]:
+        results = jobs.run(runs[""])
+    else:
+        job = dataclasses.replace(job, workdir=common_workdir(runs))
+        finished = {}
+        for name, run in runs.items():
+            parallel.say(f"--- {name}")
+            finished[name] = jobs.run(run)
+        results = report.summarize(finished)
+        if parallel.is_main_process():
+            jobs.write_json(job.workdir / "results.json", results)
+            report.write_summary_page(job.workdir, deviations=jobs.deviations(job.config))
+    parallel.say(jobs.summary_text(results))
+    parallel.say(f"report:  {common_workdir(runs) / 'report.html'}")
+    return results
 
 
 def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any:
@@ -59,15 +81,13 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
     # Imported after parallel.initialize: everything below may touch JAX.
     from etils import epath
 
-    from experiments import configs, datasets
+    from experiments import configs, datasets, protocols
     from experiments.job import Job
 
     if options.seed < 0:
         raise ValueError(f"--seed={options.seed}: expected 0 or more")
     scale, why = chosen_scale(options.scale, options.data_dir)
     config = configs.build_config(options.exp, configs.EXPERIMENTS, scale=scale)
-    if options.splits not in ("0", "all"):
-        raise ValueError(f"--splits={options.splits}: {config.dataset} has one split, 0")
     configs.apply_overrides(config, options.overrides)
     if options.dataset and options.dataset != config.dataset:
         config.dataset = options.dataset
@@ -75,8 +95,10 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
     if options.data_dir:
         data_dir = epath.Path(options.data_dir).expanduser()
     else:
-        data_dir = datasets.prepared_stand_in(
-            config.dataset, scale=scale, num_val_identities=num_val_identities
+        data_dir = datasets.prepared_stand_ins(
+            protocols.needed_datasets(config, config.evaluation.protocol),
+            scale=scale,
+            num_val_identities=num_val_identities,
         )
     name = options.exp.replace(":", ",").replace("/", "_")
     return Job(
@@ -85,50 +107,76 @@ def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any
         paper=configs.paper_row(options.exp, config, configs.EXPERIMENTS, scale=scale),
         scale=scale,
         seed=options.seed,
+        split=0,
         data_dir=data_dir,
         workdir=epath.Path(options.workdir or f"runs/{name}").expanduser(),
         command=command(options, scale),
     )
 
 
-def placed(job: Any, repeats: int) -> Any:
-    """The job in a work directory where a single run and repeats leave each other alone.
+def planned_runs(job: Any, options: argparse.Namespace) -> dict[str, Any]:
+    """The runs of a command by their place below its work directory; one run alone has place ''.
 
-    The answer is the same before and after the job has run.
+    A single run and several leave each other alone, and the answer is the same before and after the
+    runs. Several are named after split and seed, as far as these differ.
     """
+    from reid_jax import data
+
+    if options.repeats < 1:
+        raise ValueError(f"--repeats={options.repeats}: expected at least 1")
+    partition = job.config.data.partition
+    num_splits = 1
+    if partition:
+        card = data.dataset_card(job.data_dir, job.config.dataset)
+        # An unknown partition is refused, with the known ones, where its images are opened.
+        num_splits = len(card.get("partitions", {}).get(partition, {}).get("splits", [None]))
+    splits = chosen_splits(options.splits, num_splits, partition or job.config.dataset)
+    seeds = range(job.seed, job.seed + options.repeats)
+    several_splits = splits != [0]
     workdir = job.workdir
     single_run_is_there = (workdir / "config.json").exists()
-    if repeats > 1 and single_run_is_there:
+    if not several_splits and options.repeats == 1:
+        if not single_run_is_there and (workdir / "results.json").exists():
+            place = f"seed_{job.seed}" if (workdir / f"seed_{job.seed}").exists() else "split_0"
+            parallel.say(f"{workdir} holds several runs, which are kept: this run is in {place}.")
+            workdir /= place
+        return {"": dataclasses.replace(job, workdir=workdir)}
+    if single_run_is_there:
         workdir /= "repeats"
-        parallel.say(
-            f"{job.workdir} holds a single run, which is kept: the repeats go to {workdir}."
+        parallel.say(f"{job.workdir} holds a single run, which is kept: the runs go to {workdir}.")
+    runs = {}
+    for split in splits:
+        for seed in seeds:
+            parts = [f"split_{split}"] * several_splits + [f"seed_{seed}"] * (len(seeds) > 1)
+            name = "/".join(parts)
+            runs[name] = dataclasses.replace(job, split=split, seed=seed, workdir=workdir / name)
+    return runs
+
+
+def common_workdir(runs: dict[str, Any]) -> Any:
+    """Where the results of all runs of a command are."""
+    name, run = next(iter(runs.items()))
+    workdir = run.workdir
+    for _ in filter(None, name.split("/")):
+        workdir = workdir.parent
+    return workdir
+
+
+def chosen_splits(text: str, num_splits: int, of: str) -> list[int]:
+    """Numbers of the splits that ``--splits`` names."""
+    if text == "all":
+        return list(range(num_splits))
+    try:
+        splits = [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--splits={text}: expected all, or numbers such as 0,1,2") from None
+    if len(set(splits)) < len(splits) or not all(0 <= split < num_splits for split in splits):
+        raise ValueError(
+            f"--splits={text}: {of} has the splits 0 to {num_splits - 1}, each to be named once"
+            if num_splits > 1
+            else f"--splits={text}: {of} has one split, 0"
         )
-    elif repeats == 1 and not single_run_is_there and (workdir / "results.json").exists():
-        workdir /= f"seed_{job.seed}"
-        parallel.say(f"{job.workdir} holds repeats, which are kept: this run is {workdir}.")
-    return dataclasses.replace(job, workdir=workdir)
-
-
-def run_repeats(job: Any, repeats: int) -> dict[str, Any]:
-    """One run in the work directory, or several below it with their summary at the top."""
-    from experiments import job as jobs
-    from reid_jax import report
-
-    if repeats == 1:
-        results = jobs.run(job)
-    else:
-        runs = {}
-        for seed in range(job.seed, job.seed + repeats):
-            name = f"seed_{seed}"
-            parallel.say(f"--- {name}")
-            runs[name] = jobs.run(dataclasses.replace(job, seed=seed, workdir=job.workdir / name))
-        results = report.summarize(runs)
-        if parallel.is_main_process():
-            jobs.write_json(job.workdir / "results.json", results)
-            report.write_summary_page(job.workdir, deviations=jobs.deviations(job.config))
-    parallel.say(jobs.summary_text(results))
-    parallel.say(f"report:  {job.workdir / 'report.html'}")
-    return results
+    return splits
 
 
 def chosen_scale(scale: str, data_dir: str | None) -> tuple[str, str]:
@@ -148,6 +196,7 @@ def command(options: argparse.Namespace, scale: str) -> str:
     """The command that does the same again, with the scale that was taken."""
     words = ["python", "experiments/run.py", f"--exp={options.exp}", f"--scale={scale}"]
     words += [f"--seed={options.seed}", f"--repeats={options.repeats}"]
+    words += [f"--splits={options.splits}"] * (options.splits != "0")
     for name in ("dataset", "data_dir", "workdir"):
         if getattr(options, name):
             words.append(f"--{name}={getattr(options, name)}")

@@ -26,8 +26,8 @@ def search(options: argparse.Namespace) -> dict[str, float]:
     """Mean validation mAP (step) of each value; the highest is the one to take."""
     from etils import epath
 
-    from experiments import job
-    from reid_jax import data, parallel
+    from experiments import job, protocols
+    from reid_jax import parallel
     from reid_jax.training.logs import read_metrics
 
     scores = {}
@@ -39,7 +39,7 @@ def search(options: argparse.Namespace) -> dict[str, float]:
                 **{**vars(options), "exp": row, "seed": seed, "workdir": None}
             )
             made = make_job(chosen, num_val_identities=STAND_IN_VAL_IDENTITIES)
-            if "val_query" not in data.dataset_card(made.data_dir, made.config.dataset)["counts"]:
+            if protocols.validation_sources(made.data_dir, made.config, split=0) is None:
                 raise ValueError(
                     f"{made.config.dataset} in {made.data_dir} has no validation identities: "
                     "prepare it with --num_val_identities N, in another --data_dir."

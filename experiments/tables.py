@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from experiments.run import (
     command,
     exit_status,
     make_job,
-    placed,
+    planned_runs,
     prepare_jax,
     run_experiment,
 )
@@ -49,92 +50,130 @@ def make(options: argparse.Namespace) -> None:
 
 def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
     """Prints a table and writes it with the results of its rows."""
-    from experiments import configs, job
+    from experiments import job
     from reid_jax import parallel, report
 
-    columns = [*table.columns, "map_step"]
+    columns = list(table.columns)
+    own = [column for column in columns if "/" not in column]
+    if own and "map_step" not in own:
+        columns.append("map_step")
     rows = [
         {"label": label, "paper": dict(zip(table.columns, printed, strict=True))}
         for label, *printed in table.literature
     ]
     results_dir = Path(options.results_dir)
     sources, commands, measured = set(), [], {}
-    for label, exp in table.rows.items():
+    wanted = [row for row in table.rows if options.rows in row[0]]
+    if not wanted:
+        labels = ", ".join(label for label, *_ in table.rows)
+        raise ValueError(f"--rows={options.rows}: no row of {name} has it; the rows are {labels}")
+    for label, exp, *printed in wanted:
         row = row_options(exp, options)
         results = run_experiment(row)
+        for protocol in dict.fromkeys(c.partition("/")[0] for c in columns if "/" in c):
+            add_protocol(results, protocol, row)
         spread = results.get("metrics_std") or {}
         ours = {
-            metric: (results["metrics"][metric], spread[metric])
-            if metric in spread
-            else results["metrics"][metric]
-            for metric in columns
+            column: (results["metrics"][column], spread[column])
+            if spread.get(column) is not None
+            else results["metrics"][column]
+            for column in columns
         }
-        printed = configs.EXPERIMENTS[exp].paper
-        rows.append({"label": f"{label} ({exp})", "paper": dict(printed), "ours": ours})
+        paper = dict(zip(table.columns, printed, strict=True))
+        rows.append({"label": f"{label} ({exp})", "paper": paper, "ours": ours})
         sources.add(results["data_source"])
         measured[label] = results
         commands.append(command(row, results["scale"]))
         if parallel.is_main_process():
-            path = results_dir / f"{exp},{results['scale']},{results['data_source']}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            job.write_json(path, {"command": commands[-1], **results})
+            place = f"{exp.replace(':', ',')},{results['scale']},{results['data_source']}.json"
+            results_dir.mkdir(parents=True, exist_ok=True)
+            job.write_json(results_dir / place, {"command": commands[-1], **results})
     if len(sources) > 1:
         raise ValueError(f"the rows were measured on different data: {', '.join(sorted(sources))}")
     scale, source = results["scale"], results["data_source"]
+    differences = paired_differences(measured, columns, table.compared)
     made = report.Table(
         f"{table.title}; ours at the {scale} scale, {results.get('num_runs', 1)} run(s)",
         columns,
         rows,
-        notes=paired_differences(measured, columns) + [f"Made by: {c}" for c in commands],
+        notes=differences + [f"Made by: {c}" for c in commands],
         data_source=source,
     )
     parallel.say(report.text_table(made))
     if parallel.is_main_process():
-        path = results_dir / f"{name.replace('/', '_table_')},{scale},{source}.md"
+        rows_text = f",{options.rows}" if options.rows else ""
+        path = results_dir / f"{name.replace('/', '_table_')}{rows_text},{scale},{source}.md"
         path.write_text(report.markdown_table(made) + "\n")
         parallel.say(f"table: {path}")
 
 
-def paired_differences(measured: dict[str, Any], columns: list[str]) -> list[str]:
-    """Each row minus the first, seed by seed: mean and standard deviation, in points of percent."""
-    (first, base), *others = measured.items()
+def add_protocol(results: dict[str, Any], protocol: str, row: argparse.Namespace) -> None:
+    """Adds to the results of a row those of its runs by another protocol, as PROTOCOL/METRIC."""
+    from experiments.evaluate import evaluation_of
+    from reid_jax import report
+
+    evaluated = {}
+    for name, run in planned_runs(make_job(row), row).items():
+        evaluated[name], _ = evaluation_of(
+            run.workdir, protocol=protocol, data_dir=str(run.data_dir), reuse=True
+        )
+    summary = report.summarize(evaluated)
+    for kind in ("metrics", "metrics_std"):
+        own = results.setdefault(kind, {})
+        if own is not None:
+            own |= {f"{protocol}/{metric}": value for metric, value in summary[kind].items()}
+    for name, metrics in summary["run_metrics"].items():
+        if "run_metrics" in results:
+            results["run_metrics"][name] |= {f"{protocol}/{m}": v for m, v in metrics.items()}
+
+
+def paired_differences(
+    measured: dict[str, Any], columns: list[str], compared: Sequence[tuple[str, str]]
+) -> list[str]:
+    """Rows minus the rows that they are compared with, run by run, in points of percent.
+
+    Args:
+        measured: results of each row.
+        columns: metrics.
+        compared: labels of a row and of the row it is compared with; where it is empty, each row is
+            compared with the first.
+    """
+    first, *others = measured
     notes = []
-    for label, results in others:
-        pairs = [
-            (run, base["run_metrics"][name])
-            for name, run in results.get("run_metrics", {}).items()
-            if name in base.get("run_metrics", {})
-        ]
-        if len(pairs) > 1:
-            shown = []
-            for metric in columns:
-                differences = [100 * (ours[metric] - theirs[metric]) for ours, theirs in pairs]
-                mean, spread = statistics.fmean(differences), statistics.stdev(differences)
-                shown.append(f"{metric} {mean:+.2f} ± {spread:.2f}")
-            notes.append(f"{label} minus {first}, paired by seed: {', '.join(shown)}")
+    for label, base in compared or [(label, first) for label in others]:
+        if not {label, base} <= measured.keys():
+            continue
+        theirs = measured[base].get("run_metrics", {})
+        ours = measured[label].get("run_metrics", {})
+        names = [name for name in ours if name in theirs]
+        if len(names) < 2:
+            continue
+        shown = []
+        for metric in columns:
+            differences = [100 * (ours[name][metric] - theirs[name][metric]) for name in names]
+            mean, spread = statistics.fmean(differences), statistics.stdev(differences)
+            shown.append(f"{metric} {mean:+.2f} ± {spread:.2f}")
+        notes.append(f"{label} minus {base}, paired over {len(names)} runs: {', '.join(shown)}")
     return notes
 
 
-def make_figure(name: str, panels: dict[str, str], options: argparse.Namespace) -> None:
-    """Draws Fig. 1: distances within and between identities, over training, in each run."""
-    from reid_jax import parallel, visual
-    from reid_jax.training.logs import read_metrics
+def make_figure(name: str, figure: Any, options: argparse.Namespace) -> None:
+    """Draws a figure from the first run of each of its rows."""
+    from experiments import figures
+    from reid_jax import parallel
 
-    names = ("step", "intra_distance", "inter_distance_mean", "inter_distance_min")
-    curves = {}
-    for heading, exp in panels.items():
+    runs = {}
+    for heading, exp in figure.rows.items():
         row = row_options(exp, options)
         run_experiment(row)
-        workdir = placed(make_job(row), row.repeats).workdir
-        if row.repeats > 1:
-            workdir /= f"seed_{row.seed}"
-        records = [r for r in read_metrics(workdir) if r.get("intra_distance") is not None]
-        curves[heading] = tuple([record[key] for record in records] for key in names)
-    if parallel.is_main_process():
-        figure = visual.distance_scatter(curves, distance="Euclidean distance of unit vectors")
+        runs[heading] = next(iter(planned_runs(make_job(row), row).values()))
+    if parallel.is_single_process():
+        drawn = figures.FIGURES[figure.draw](runs, figure.protocol)
         path = Path("runs") / f"{name.replace('/', '_figure_')}.png"
-        figure.savefig(path, dpi=150)
+        drawn.savefig(path, dpi=150)
         parallel.say(f"figure: {path}")
+    else:
+        raise ValueError("a figure is drawn by one process: give the same command on one host")
 
 
 def row_options(exp: str, options: argparse.Namespace) -> argparse.Namespace:
@@ -150,6 +189,9 @@ def main() -> int:
     )
     parser.add_argument("--table", metavar="METHOD/NUMBER")
     parser.add_argument("--figure", metavar="METHOD/NUMBER")
+    parser.add_argument(
+        "--rows", default="", metavar="TEXT", help="only rows with it in their label"
+    )
     parser.add_argument("--results_dir", default=str(Path(__file__).parent / "results"))
     add_run_options(parser)
     options = parser.parse_args()

@@ -1,8 +1,9 @@
 """The experiments of all methods; the only place with hyper-parameters."""
 
-from experiments.configs import batch_contrastive
+from experiments.configs import batch_contrastive, clever, identif_verif, inherent
 from experiments.configs.experiment import (
     Experiment,
+    PaperFigure,
     PaperTable,
     apply_overrides,
     build_config,
@@ -14,12 +15,15 @@ __all__ = [
     "FIGURES",
     "TABLES",
     "Experiment",
+    "PaperFigure",
     "PaperTable",
     "apply_overrides",
     "build_config",
     "paper_row",
 ]
 
-EXPERIMENTS: dict[str, Experiment] = {**batch_contrastive.EXPERIMENTS}
-TABLES: dict[str, PaperTable] = {**batch_contrastive.TABLES}
-FIGURES: dict[str, dict[str, str]] = {**batch_contrastive.FIGURES}
+_METHODS = (batch_contrastive, identif_verif, clever, inherent)
+
+EXPERIMENTS: dict[str, Experiment] = {k: v for m in _METHODS for k, v in m.EXPERIMENTS.items()}
+TABLES: dict[str, PaperTable] = {k: v for m in _METHODS for k, v in m.TABLES.items()}
+FIGURES: dict[str, PaperFigure] = {k: v for m in _METHODS for k, v in m.FIGURES.items()}

@@ -26,7 +26,7 @@ import functools
 
 from ml_collections import ConfigDict
 
-from experiments.configs.experiment import Experiment, PaperTable
+from experiments.configs.experiment import Experiment, PaperFigure, PaperTable
 
 
 def softmax(scale: str, *, dataset: str, dropout: float | None = None) -> ConfigDict:
@@ -71,16 +71,27 @@ def _paper() -> ConfigDict:
         {
             "method": "",
             "dataset": "",
-            "data": {"image_size": (256, 128), "flip": True, "shift": 0},
+            "data": {
+                "partition": "",
+                "image_size": (256, 128),
+                "crop_size": (),
+                "flip": True,
+                "shift": 0,
+                "mean": "imagenet",
+                "from_scratch_std": 64.0,
+            },
             "model": {
                 "name": "resnet50",
                 "width": 64,
                 "stride": "torchvision",
                 "dropout": 0.9,
                 "weights": "",
+                "identification": True,
+                "verification": "",
             },
             "sampler": {"name": "uniform", "batch_size": 16},
             "optimizer": {
+                "name": "sgd",
                 "learning_rate": 0.01,
                 "momentum": 0.9,
                 "weight_decay": 5e-4,
@@ -88,7 +99,14 @@ def _paper() -> ConfigDict:
                 "num_steps": 50_000,
             },
             "train": {"log_every": 50, "checkpoint_every": 2_500, "validate_every": 2_500},
-            "evaluation": {"protocol": "single-query", "batch_size": 64},
+            "evaluation": {
+                "protocol": "single-query",
+                "dataset": "",
+                "test_mode": "single",
+                "normalise": True,
+                "num_repeats": 1,
+                "batch_size": 64,
+            },
         }
     )
 
@@ -108,26 +126,27 @@ def _small() -> ConfigDict:
     return config
 
 
-def _experiment(row: object, dataset: str, **paper: float) -> Experiment:
-    return Experiment(functools.partial(row, dataset=dataset), paper)
+_MARKET = ("rank1", "rank5", "rank10", "map_trapezoid")
+_DUKE = ("rank1", "map_trapezoid")
+_PRINTED = {
+    "softmax_market": dict(zip(_MARKET, (0.8334, 0.9379, 0.9593, 0.6320), strict=True)),
+    "batch_contrastive_market": dict(zip(_MARKET, (0.8640, 0.9445, 0.9648, 0.6764), strict=True)),
+    "softmax_duke": dict(zip(_DUKE, (0.7331, 0.5325), strict=True)),
+    "batch_contrastive_duke": dict(zip(_DUKE, (0.7819, 0.5864), strict=True)),
+}
+
+
+def _experiment(name: str, row: object, dataset: str) -> Experiment:
+    return Experiment(functools.partial(row, dataset=dataset), {"": _PRINTED[name]})
 
 
 EXPERIMENTS = {
-    "softmax_market": _experiment(
-        softmax, "market1501", rank1=0.8334, rank5=0.9379, rank10=0.9593, map_trapezoid=0.6320
-    ),
+    "softmax_market": _experiment("softmax_market", softmax, "market1501"),
     "batch_contrastive_market": _experiment(
-        batch_contrastive,
-        "market1501",
-        rank1=0.8640,
-        rank5=0.9445,
-        rank10=0.9648,
-        map_trapezoid=0.6764,
+        "batch_contrastive_market", batch_contrastive, "market1501"
     ),
-    "softmax_duke": _experiment(softmax, "dukemtmc", rank1=0.7331, map_trapezoid=0.5325),
-    "batch_contrastive_duke": _experiment(
-        batch_contrastive, "dukemtmc", rank1=0.7819, map_trapezoid=0.5864
-    ),
+    "softmax_duke": _experiment("softmax_duke", softmax, "dukemtmc"),
+    "batch_contrastive_duke": _experiment("batch_contrastive_duke", batch_contrastive, "dukemtmc"),
 }
 
 
@@ -155,19 +174,25 @@ _LITERATURE_2 = (
     ("SVDNet, Sun et al. (2017)", 0.7670, 0.5680),
 )
 
+
+def _rows(baseline: str, ours: str) -> tuple:
+    named = {"Baseline": baseline, "Ours": ours}
+    return tuple((label, exp, *_PRINTED[exp].values()) for label, exp in named.items())
+
+
 TABLES = {
     "batch_contrastive/1": PaperTable(
         title="Table 1: Market-1501, single query",
-        columns=("rank1", "rank5", "rank10", "map_trapezoid"),
+        columns=_MARKET,
         literature=_LITERATURE_1,
-        rows={"Baseline": "softmax_market", "Ours": "batch_contrastive_market"},
+        rows=_rows("softmax_market", "batch_contrastive_market"),
     ),
     "batch_contrastive/2": PaperTable(
         title="Table 2: DukeMTMC-reID, single query",
-        columns=("rank1", "map_trapezoid"),
+        columns=_DUKE,
         literature=_LITERATURE_2,
-        rows={"Baseline": "softmax_duke", "Ours": "batch_contrastive_duke"},
+        rows=_rows("softmax_duke", "batch_contrastive_duke"),
     ),
 }
 
-FIGURES = {"batch_contrastive/1": _FIGURE_1}
+FIGURES = {"batch_contrastive/1": PaperFigure("training_distances", _FIGURE_1)}

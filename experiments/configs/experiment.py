@@ -11,23 +11,36 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-__all__ = ["Experiment", "PaperTable", "apply_overrides", "build_config", "paper_row"]
+__all__ = [
+    "Experiment",
+    "PaperFigure",
+    "PaperTable",
+    "apply_overrides",
+    "build_config",
+    "paper_row",
+]
 
 
-_MAY_BE_ZERO = ("data.shift", "train.validate_every")
+_MAY_BE_ZERO = (
+    "data.shift",
+    "optimizer.num_epochs",
+    "train.validate_every",
+)
+_SIZES = ("width", "weights", "stride")
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One row of a paper.
+    """The rows of a paper that one function describes.
 
     Attributes:
         config: ``config(scale, **row)`` gives every value of the run.
-        paper: the printed numbers, fractions by metric.
+        paper: the printed numbers, fractions by metric, of each printed row: ``key=value,...`` as
+            after the colon of ``--exp``, '' for the row of the defaults.
     """
 
     config: Callable[..., ConfigDict]
-    paper: Mapping[str, float]
+    paper: Mapping[str, Mapping[str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,30 +49,71 @@ class PaperTable:
 
     Attributes:
         title: as printed, with its number.
-        columns: metrics, by their names in ``results.json``.
+        columns: metrics, by their names in ``results.json``; ``PROTOCOL/METRIC`` where it is not
+            the protocol of the run.
         literature: the rows of other methods, a label and a fraction (or None) for each column.
-        rows: label to experiment, of the paper's own rows.
+        rows: the paper's own rows: a label, its experiment, and a fraction (or None) for each
+            column.
+        compared: labels of a row and of the row it is compared with; empty: all with the first.
     """
 
     title: str
     columns: Sequence[str]
     literature: Sequence[tuple]
+    rows: Sequence[tuple]
+    compared: Sequence[tuple[str, str]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperFigure:
+    """A figure of a paper.
+
+    Attributes:
+        draw: name of the function in :mod:`experiments.figures` that draws it.
+        rows: heading to experiment.
+        protocol: that it shows, where it is not the experiments' own.
+    """
+
+    draw: str
     rows: Mapping[str, str]
+    protocol: str = ""
 
 
 def paper_row(
     exp: str, config: ConfigDict, experiments: Mapping[str, Experiment], *, scale: str
 ) -> dict[str, float] | None:
-    """The paper's numbers of an experiment, if a config is still that row: None if it is another.
+    """The paper's numbers of a config, if it is one of its experiment's printed rows, or None.
 
-    A row is its method, loss, data set and dropout; a schedule or a size makes no other row of it.
+    A row is its method, loss, data and network; a schedule or a size makes no other row of it.
     """
-    experiment = experiments[exp.partition(":")[0]]
-    printed = experiment.config(scale)
-    same = all(config[key] == printed[key] for key in ("method", "dataset", "loss"))
-    return (
-        dict(experiment.paper) if same and config.model.dropout == printed.model.dropout else None
-    )
+    name = exp.partition(":")[0]
+    for row, numbers in experiments[name].paper.items():
+        printed = build_config(f"{name}:{row}", experiments, scale=scale)
+        if _identity(config) == _identity(printed):
+            return dict(numbers)
+    return None
+
+
+def with_keys_of(base: Callable[..., ConfigDict]) -> Callable[[Callable], Callable]:
+    """Decorates ``function(scale, *, own keys, **row)``, which hands ``row`` on to ``base``.
+
+    The keys of ``base`` are then keys of the function's experiments too.
+    """
+
+    def decorate(function: Callable[..., ConfigDict]) -> Callable[..., ConfigDict]:
+        own, inherited = (inspect.signature(f).parameters for f in (function, base))
+        kept = [p for p in own.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        kept += [p for name, p in inherited.items() if name not in own]
+        function.__signature__ = inspect.Signature(kept)
+        return function
+
+    return decorate
+
+
+def _identity(config: ConfigDict) -> list:
+    network = {k: v for k, v in config.model.items() if k not in _SIZES}
+    protocol = config.evaluation.protocol
+    return [config.method, config.dataset, config.data.partition, config.loss, network, protocol]
 
 
 def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str) -> ConfigDict:

@@ -1,7 +1,17 @@
 """Ranking, named protocols, re-ranking and verification metrics."""
 
+from reid_jax.evaluation.camera_pairs import CameraPairMatrix, camera_pair_matrix
 from reid_jax.evaluation.features import extract_features
+from reid_jax.evaluation.landmarks import oxford5k, rank_landmarks
+from reid_jax.evaluation.pair_scoring import (
+    ImageCache,
+    PairScorer,
+    cache_images,
+    similarity_score,
+    variables_fingerprint,
+)
 from reid_jax.evaluation.protocols import (
+    Comparison,
     Evaluation,
     Images,
     fingerprint,
@@ -9,8 +19,7 @@ from reid_jax.evaluation.protocols import (
     multi_query,
     pool_queries,
     single_query,
-    single_shot_one_direction,
-    single_shot_per_query,
+    single_query_with_distractors,
 )
 from reid_jax.evaluation.ranking import (
     PairDistanceHistogram,
@@ -18,11 +27,25 @@ from reid_jax.evaluation.ranking import (
     RankingResult,
     pair_distance_histogram,
     rank,
+    rank_columns,
     rank_features,
+    rank_with_distractors,
     single_gallery_shot_cmc,
     top_k,
 )
 from reid_jax.evaluation.reranking import k_reciprocal_rerank
+from reid_jax.evaluation.single_shot import (
+    DistanceOf,
+    comparison_histogram,
+    comparison_lists,
+    feature_distances,
+    multi_shot_evaluation,
+    single_shot_one_direction,
+    single_shot_one_direction_evaluation,
+    single_shot_per_query,
+    single_shot_per_query_evaluation,
+)
+from reid_jax.evaluation.variable_sizes import extract_features_by_size
 from reid_jax.evaluation.verification import (
     Roc,
     best_threshold,
@@ -34,30 +57,51 @@ from reid_jax.evaluation.verification import (
 )
 
 __all__ = [
+    "CameraPairMatrix",
+    "Comparison",
+    "DistanceOf",
     "Evaluation",
+    "ImageCache",
     "Images",
     "PairDistanceHistogram",
+    "PairScorer",
     "RankedLists",
     "RankingResult",
     "Roc",
     "best_threshold",
+    "cache_images",
+    "camera_pair_matrix",
+    "comparison_histogram",
+    "comparison_lists",
     "equal_error_rate",
     "extract_features",
+    "extract_features_by_size",
+    "feature_distances",
     "fingerprint",
     "k_reciprocal_rerank",
     "metrics",
     "multi_query",
+    "multi_shot_evaluation",
+    "oxford5k",
     "pair_distance_histogram",
     "pool_queries",
     "rank",
+    "rank_columns",
     "rank_features",
+    "rank_landmarks",
+    "rank_with_distractors",
     "roc",
     "roc_from_histogram",
+    "similarity_score",
     "single_gallery_shot_cmc",
     "single_query",
+    "single_query_with_distractors",
     "single_shot_one_direction",
+    "single_shot_one_direction_evaluation",
     "single_shot_per_query",
+    "single_shot_per_query_evaluation",
     "top_k",
     "true_accept_rate_at",
+    "variables_fingerprint",
     "verification_metrics",
 ]

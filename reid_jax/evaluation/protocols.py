@@ -2,14 +2,15 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
 
-from reid_jax.evaluation.ranking import RankingResult, rank_features
+from reid_jax.evaluation.ranking import RankingResult, rank_features, rank_with_distractors
 
 __all__ = [
+    "Comparison",
     "Evaluation",
     "Images",
     "fingerprint",
@@ -17,9 +18,11 @@ __all__ = [
     "multi_query",
     "pool_queries",
     "single_query",
-    "single_shot_one_direction",
-    "single_shot_per_query",
+    "single_query_with_distractors",
 ]
+
+RANKS = (1, 5, 10, 20)
+"""Ranks of the CMC curve that `metrics` gives."""
 
 
 class Images(Protocol):
@@ -37,18 +40,47 @@ class Images(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What was compared where each query has a gallery of its own, drawn from one list of images.
+
+    Attributes:
+        query_rows: [Q] int64, rows of the list.
+        gallery_rows: [Q, K] int64, rows of the list; -1 pads a smaller gallery on the right.
+        distances: [Q, K] in the unit of the distance; infinite where the row is -1.
+        match: [Q, K] bool, True where the identity is the query's.
+    """
+
+    query_rows: np.ndarray
+    gallery_rows: np.ndarray
+    distances: np.ndarray
+    match: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Evaluation:
     """A ranking with what it needs to be compared with another.
 
     Attributes:
         protocol: name of the protocol; ends in `-no-cameras` where the camera rule is off.
-        fingerprint: of the query and gallery lists, in this order.
-        result: RankingResult.
+        fingerprint: of the query and gallery lists, in this order; of the list and the seed where
+            both are drawn from one list.
+        result: RankingResult. With repeats its queries are those of all repeats, one repeat after
+            another, so that its means are the means over the repeats.
+        num_repeats: number of random draws.
+        metrics_std: sample standard deviation over the repeats of each of `metrics`; None for fewer
+            than two.
+        num_left_out: identities without a match, because one of two cameras alone has them.
+        comparison: what the first repeat compared, for ranked lists and histograms; None where
+            query and gallery are lists of their own.
     """
 
     protocol: str
     fingerprint: str
     result: RankingResult
+    num_repeats: int = 1
+    metrics_std: dict[str, float] | None = None
+    num_left_out: int = 0
+    comparison: Comparison | None = None
 
 
 def fingerprint(files: Sequence[str], identities: np.ndarray, cameras: np.ndarray | None) -> str:
@@ -90,7 +122,7 @@ def metrics(result: RankingResult) -> dict[str, float]:
         `rank1`, `rank5`, `rank10`, `rank20`, `map_step`, `map_trapezoid`, `minp`, fractions. A rank
         beyond the gallery is the gallery's last.
     """
-    ranks = {f"rank{r}": float(result.cmc[min(r, len(result.cmc)) - 1]) for r in (1, 5, 10, 20)}
+    ranks = {f"rank{r}": float(result.cmc[min(r, len(result.cmc)) - 1]) for r in RANKS}
     return {
         **ranks,
         "map_step": result.map_step,
@@ -164,6 +196,74 @@ def multi_query(
     return _evaluation(name, pooled, gallery_features, query, gallery, distance, multi)
 
 
+def single_query_with_distractors(
+    query_features: np.ndarray,
+    gallery_features: np.ndarray,
+    distractor_batches: Iterable[np.ndarray],
+    query: Images,
+    gallery: Images,
+    distractors: Images,
+    *,
+    at: Sequence[int],
+    distance: str = "squared_euclidean",
+) -> dict[int, Evaluation]:
+    """`single-query` as distractors are appended to the gallery: `single-query+N-distractors`.
+
+    Args:
+        query_features: [Q, D], in the order of `query`.
+        gallery_features: [G, D], in the order of `gallery`.
+        distractor_batches: [b, D] each, in the order of `distractors`; read once, batch by batch.
+        query: the query images.
+        gallery: the gallery images.
+        distractors: the images that match no query, whatever their identity; their cameras play no
+            part.
+        at: numbers of distractors.
+        distance: a name in `ranking.DISTANCES`.
+
+    Returns:
+        Evaluation for 0, which is that of `single_query`, and each number of `at`, in increasing
+        order.
+
+    Raises:
+        ValueError: as `single_query` and `rank_with_distractors`, or if there are fewer distractors
+            than the largest number.
+    """
+    _refuse_missing_cameras(query, gallery)
+    if max(at, default=0) > len(distractors.files):
+        raise ValueError(
+            f"{max(at)} distractors were asked for, and the data set has {len(distractors.files)}"
+        )
+    results = rank_with_distractors(
+        query_features,
+        gallery_features,
+        query.identities,
+        query.cameras,
+        gallery.identities,
+        gallery.cameras,
+        distractor_batches,
+        at=at,
+        distance=distance,
+    )
+    evaluations = {}
+    for number, result in results.items():
+        parts = [("query", query), ("gallery", gallery)]
+        name = "single-query"
+        if number:
+            parts.append(("distractors", _First(distractors, number, query.cameras is not None)))
+            name = f"single-query+{number}-distractors"
+        evaluations[number] = _named(name, result, parts)
+    return evaluations
+
+
+class _First:
+    """The first images of a list, as a fingerprint takes them."""
+
+    def __init__(self, images, number, with_cameras):
+        self.files = images.files[:number]
+        self.identities = np.zeros(number, np.int64)
+        self.cameras = np.zeros(number, np.int64) if with_cameras else None
+
+
 def pool_queries(
     multi_query_features: np.ndarray, query: Images, multi: Images, *, pooling: str
 ) -> np.ndarray:
@@ -206,86 +306,8 @@ def pool_queries(
     return pooled / np.where(norms > 0, norms, 1)
 
 
-def single_shot_one_direction(
-    identities: np.ndarray,
-    cameras: np.ndarray,
-    *,
-    query_camera: int,
-    gallery_camera: int,
-    seed: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """One random image of each identity in each of two cameras: `single-shot-one-direction`.
-
-    Args:
-        identities: [N] int; -1 is left out.
-        cameras: [N] int.
-        query_camera: camera of the queries.
-        gallery_camera: camera of the gallery.
-        seed: of the draw.
-
-    Returns:
-        (query_rows [K], gallery_rows [K]) of the K identities that both cameras have, in the order
-        of the identities.
-
-    Raises:
-        ValueError: if the cameras are the same or share no identity.
-    """
-    if query_camera == gallery_camera:
-        raise ValueError(f"query and gallery camera must differ, got {query_camera} twice")
-    identities, cameras = np.asarray(identities), np.asarray(cameras)
-    sides = [_rows_by_identity(identities, cameras == c) for c in (query_camera, gallery_camera)]
-    shared = sorted(sides[0].keys() & sides[1].keys())
-    if not shared:
-        raise ValueError(f"cameras {query_camera} and {gallery_camera} share no identity")
-    order = _random_order(len(identities), seed, 0)
-    query_rows, gallery_rows = (
-        np.array([rows[k][np.argmin(order[rows[k]])] for k in shared]) for rows in sides
-    )
-    return query_rows, gallery_rows
-
-
-def single_shot_per_query(
-    identities: np.ndarray, cameras: np.ndarray, *, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Every image a query with a random gallery of its own: `single-shot-per-query`.
-
-    The gallery of a query is one random image of each identity from the other camera.
-
-    Args:
-        identities: [N] int; -1 is left out.
-        cameras: [N] int, exactly two different ones.
-        seed: of the draws.
-
-    Returns:
-        (query_rows [Q], gallery_rows [Q, K]): column j is the identity number j of those that both
-        cameras have, in increasing order; queries are all images of these identities, in order.
-
-    Raises:
-        ValueError: if there are not exactly two cameras, or they share no identity.
-    """
-    identities, cameras = np.asarray(identities), np.asarray(cameras)
-    known = np.unique(cameras)
-    if len(known) != 2:
-        raise ValueError(f"single-shot-per-query needs two cameras, got {known.tolist()}")
-    sides = [_rows_by_identity(identities, cameras == c) for c in known]
-    shared = sorted(sides[0].keys() & sides[1].keys())
-    if not shared:
-        raise ValueError(f"cameras {known.tolist()} share no identity")
-    query_rows = np.flatnonzero(np.isin(identities, shared))
-    gallery_rows = np.empty((len(query_rows), len(shared)), np.int64)
-    for q, row in enumerate(query_rows):
-        other = sides[1 if cameras[row] == known[0] else 0]
-        order = _random_order(len(identities), seed, int(row) + 1)
-        gallery_rows[q] = [other[k][np.argmin(order[other[k]])] for k in shared]
-    return query_rows, gallery_rows
-
-
 def _evaluation(name, query_features, gallery_features, query, gallery, distance, multi=None):
-    for side, images in (("query", query), ("gallery", gallery)):
-        if images.cameras is not None and (np.asarray(images.cameras) < 0).any():
-            raise ValueError(
-                f"the {side} has images without a camera; give every image one, or none any"
-            )
+    _refuse_missing_cameras(query, gallery)
     result = rank_features(
         query_features,
         gallery_features,
@@ -295,10 +317,24 @@ def _evaluation(name, query_features, gallery_features, query, gallery, distance
         gallery.cameras,
         distance=distance,
     )
-    if result.num_valid_queries == 0:
-        raise ValueError(_no_match_reason(query, gallery))
     parts = [("query", query), ("gallery", gallery)]
     parts += [] if multi is None else [("multi_query", multi)]
+    return _named(name, result, parts)
+
+
+def _refuse_missing_cameras(query, gallery):
+    for side, images in (("query", query), ("gallery", gallery)):
+        if images.cameras is not None and (np.asarray(images.cameras) < 0).any():
+            raise ValueError(
+                f"the {side} has images without a camera; give every image one, or none any"
+            )
+
+
+def _named(name, result, parts):
+    """Evaluation of a result; `parts` are (side, images), query and gallery first."""
+    (_, query), (_, gallery), *_ = parts
+    if result.num_valid_queries == 0:
+        raise ValueError(_no_match_reason(query, gallery))
     cameras = None
     if query.cameras is not None:
         cameras = np.concatenate([np.asarray(images.cameras) for _, images in parts])
@@ -325,16 +361,3 @@ def _no_match_reason(query, gallery):
         f"no query has a match: all gallery images of the {len(shared)} shared identities are from "
         "the query's own camera; prepare the data set without cameras to turn the camera rule off"
     )
-
-
-def _rows_by_identity(identities, kept):
-    return {
-        int(k): np.flatnonzero(kept & (identities == k))
-        for k in np.unique(identities[kept])
-        if k != -1
-    }
-
-
-def _random_order(num_rows, seed, stream):
-    # Raw bits, because Generator's methods may change their output between NumPy versions.
-    return np.random.Philox(key=[seed, stream]).random_raw(num_rows)

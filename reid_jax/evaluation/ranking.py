@@ -2,12 +2,16 @@
 
 No row of the gallery is ever sorted. The rank of a true match is the number of gallery images that
 come before it, so for each query only the positions of the gallery images of its own identity are
-counted, block of queries by block of queries; the removal of junk, of same-camera images and all
-conventions of CMC and AP are then arithmetic on these few positions, in float64 on the host.
+counted, block of distances by block of distances; the removal of junk, of same-camera images and
+all conventions of CMC and AP are then arithmetic on these few positions, in float64 on the host.
+
+Counts add up over parts of the gallery, so a large gallery is taken part by part, and one that is
+too large to be held is given part by part.
 """
 
 import contextlib
 import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -23,7 +27,9 @@ __all__ = [
     "RankingResult",
     "pair_distance_histogram",
     "rank",
+    "rank_columns",
     "rank_features",
+    "rank_with_distractors",
     "single_gallery_shot_cmc",
     "top_k",
 ]
@@ -39,6 +45,13 @@ JUNK = -1
 # A block of distances has at most this many entries (128 MiB in float32), whatever the gallery's
 # size.
 _BLOCK_ENTRIES = 2**25
+# Whole rows of a block while it has at least this many of them. A distance moves and squares the
+# gallery's features once a block, which with fewer rows costs more than the product itself.
+_FEWEST_QUERIES = 1024
+# The rows of a block that is a part of the gallery wide: enough for the same reason, and few enough
+# for the images of their identities to be a small share of the gallery. Its 16 MiB are memory that
+# the C library keeps for the next block, where larger pieces come from the system each time.
+_PART_QUERIES, _PART_ENTRIES = 2048, 2**22
 # Counting keeps [rows, matches, lanes] int32 partial sums in a CPU's second-level cache and adds
 # `_COUNT_UNROLL` comparisons to each before storing it: over ten times the speed of the one-line
 # reduction, which XLA's CPU backend does not vectorise.
@@ -147,13 +160,36 @@ def rank(
         raise ValueError(f"distances must be [Q, G], got shape {np.shape(distances)}")
     labels = _Labels(query_ids, query_cameras, gallery_ids, gallery_cameras)
     labels.check("distances", np.shape(distances))
-    distances = _real(distances)
+    return _result(labels, _matrix_positions(labels, distances))
 
-    def block(rows, removed):
-        return _mask(jnp.asarray(distances[rows]), removed)
 
-    with _precision(distances.dtype):
-        return _result(labels, _own_positions(labels, block, None))
+def rank_columns(distances: np.ndarray, match: np.ndarray) -> RankingResult:
+    """Ranking metrics of queries that have a gallery of their own each.
+
+    Nothing is removed. Equal distances go to the lower column. Galleries of different sizes are
+    padded on the right with infinite distances that do not match, which moves no rank.
+
+    Args:
+        distances: [Q, K] real, from each query to the images of its gallery; may be negative or
+            infinite. Compared in their own precision.
+        match: [Q, K] bool, True where the image shows the query's identity.
+
+    Returns:
+        RankingResult, with K as G.
+
+    Raises:
+        ValueError: on shapes that do not fit, an empty side, or nan distances.
+    """
+    match = np.asarray(match)
+    if np.ndim(distances) != 2 or match.shape != np.shape(distances) or match.dtype != bool:
+        raise ValueError(
+            "distances and match must be [Q, K] and match bool, got shapes "
+            f"{np.shape(distances)} and {match.shape} and dtype {match.dtype}"
+        )
+    if 0 in match.shape:
+        raise ValueError(f"there is nothing to rank: distances has shape {match.shape}")
+    columns = _Columns(match)
+    return _result(columns, _matrix_positions(columns, distances))
 
 
 def rank_features(
@@ -169,8 +205,9 @@ def rank_features(
 ) -> RankingResult:
     """Ranking metrics of features, without ever holding the whole matrix of distances.
 
-    The same rules as `rank`. Distances are computed once, for a block of queries at a time, and a
-    match's own value is read from the block that it is compared with, so ties are exact.
+    The same rules as `rank`. Distances are computed for a block of queries at a time and, where the
+    gallery is large, for a part of it at a time. A match's own value comes from the block that it
+    is compared with, or one of the same shape, so ties are exact.
 
     Args:
         query_features: [Q, D] finite. Not normalised here.
@@ -192,9 +229,61 @@ def rank_features(
     query_features, gallery_features, dtype = _checked_features(
         query_features, gallery_features, labels, distance
     )
-    with _precision(dtype):
-        block = _feature_blocks(query_features, gallery_features, distance, dtype)
-        return _result(labels, _own_positions(labels, block, queries_per_block))
+    return _result(
+        labels,
+        _feature_positions(
+            labels, query_features, gallery_features, distance, dtype, queries_per_block
+        ),
+    )
+
+
+def rank_with_distractors(
+    query_features: np.ndarray,
+    gallery_features: np.ndarray,
+    query_ids: np.ndarray,
+    query_cameras: np.ndarray | None,
+    gallery_ids: np.ndarray,
+    gallery_cameras: np.ndarray | None,
+    distractor_batches: Iterable[np.ndarray],
+    *,
+    at: Sequence[int],
+    distance: str = "squared_euclidean",
+) -> dict[int, RankingResult]:
+    """Ranking metrics as images that match no query are appended to the gallery.
+
+    What `rank_features` gives for the gallery with the first n distractors after it, for several n
+    from one pass. Distractors only push matches back, so each batch is counted and let go: memory
+    does not grow with their number.
+
+    Args:
+        query_features: [Q, D] finite.
+        gallery_features: [G, D].
+        query_ids: [Q] int.
+        query_cameras: [Q] int, or None for no camera rule (then both are None).
+        gallery_ids: [G] int.
+        gallery_cameras: [G] int or None.
+        distractor_batches: [b, D] each, of any sizes; read no further than the largest of `at`.
+        at: numbers of distractors, in any order.
+        distance: a name in `DISTANCES`.
+
+    Returns:
+        RankingResult for 0 and each number of `at`, in increasing order; `cmc` has G + n entries.
+
+    Raises:
+        ValueError: as `rank_features`, on a negative number, a batch of another shape, or batches
+            that end before the largest number.
+    """
+    labels = _Labels(query_ids, query_cameras, gallery_ids, gallery_cameras)
+    query_features, gallery_features, dtype = _checked_features(
+        query_features, gallery_features, labels, distance
+    )
+    numbers = sorted({0, *(int(n) for n in at)})
+    if numbers[0] < 0:
+        raise ValueError(f"numbers of distractors must be at least 0, got {numbers[0]}")
+    positions = _positions_by_parts(
+        labels, query_features, gallery_features, distractor_batches, numbers, distance, dtype
+    )
+    return {n: _result(labels, own, n) for n, own in zip(numbers, positions, strict=True)}
 
 
 def top_k(
@@ -239,7 +328,7 @@ def top_k(
     nearest = np.full((labels.num_query, k), np.nan, dtype)
     with _precision(dtype):
         block = _feature_blocks(query_features, gallery_features, distance, dtype)
-        removed = jnp.asarray(labels.gallery_ids == JUNK)
+        removed = jnp.asarray(labels.removed)
         for rows in _blocks(np.arange(labels.num_query), labels.num_gallery, queries_per_block):
             values, has_nan = block(rows, removed)
             _refuse_nan(rows, has_nan)
@@ -301,7 +390,7 @@ def pair_distance_histogram(
         )
     with _precision(dtype):
         block = _feature_blocks(query_features, gallery_features, distance, dtype)
-        removed = jnp.asarray(labels.gallery_ids == JUNK)
+        removed = jnp.asarray(labels.removed)
         blocks = _blocks(queries, labels.num_gallery, queries_per_block)
         if edges is None:
             ranges = []
@@ -460,11 +549,15 @@ class _Labels:
                     "one of each per image"
                 )
         self.num_query, self.num_gallery = len(self.query_ids), len(self.gallery_ids)
+        self.removed = self.gallery_ids == JUNK
         self._by_identity = np.argsort(self.gallery_ids, kind="stable")
         sorted_ids = self.gallery_ids[self._by_identity]
         self._start = np.searchsorted(sorted_ids, self.query_ids, side="left")
         end = np.searchsorted(sorted_ids, self.query_ids, side="right")
         self.num_own = np.where(self.query_ids == JUNK, 0, end - self._start)
+        # Queries with equally many images of their identity share a block, so little of the
+        # counting is spent on padding; those of one identity do, so they share its images.
+        self.order = np.lexsort((self.query_ids, self.num_own))
 
     def check(self, name, shape):
         if tuple(shape) != (self.num_query, self.num_gallery):
@@ -485,6 +578,28 @@ class _Labels:
         if self.query_cameras is None:
             return np.zeros(rows.shape, bool)
         return self.gallery_cameras[rows] == self.query_cameras[queries][:, None]
+
+
+class _Columns:
+    """What `_Labels` says, for queries with a gallery of their own each: rows are columns."""
+
+    def __init__(self, match):
+        self.num_query, self.num_gallery = match.shape
+        self.removed = np.zeros(self.num_gallery, bool)
+        self.num_own = match.sum(axis=1)
+        self.order = np.argsort(self.num_own, kind="stable")
+        self._match = match
+
+    def own_rows(self, queries):
+        counts = self.num_own[queries]
+        own = np.arange(max(1, counts.max())) < counts[:, None]
+        rows = np.zeros(own.shape, np.int32)
+        # Both sides run through the queries in order, and through a query's columns in order.
+        rows[own] = np.nonzero(self._match[queries])[1]
+        return rows, own
+
+    def same_camera(self, queries, rows):
+        return np.zeros(rows.shape, bool)
 
 
 def _label_array(name, values):
@@ -555,40 +670,183 @@ def _blocks(queries, num_gallery, queries_per_block):
     return np.array_split(queries, -(-len(queries) // queries_per_block))
 
 
-def _own_positions(labels, block, queries_per_block):
-    """Positions [Q, M], junk left out, of the gallery images of each query's identity, and their
-    gallery rows [Q, M]; the position of padding is -1."""
-    width = max(1, int(labels.num_own.max()))
-    positions = np.full((labels.num_query, width), -1, np.int64)
-    gallery_rows = np.zeros((labels.num_query, width), np.int64)
-    removed = jnp.asarray(labels.gallery_ids == JUNK)
-    # Queries with equally many images of their identity share a block, so little of the counting is
-    # spent on padding.
-    order = np.argsort(labels.num_own, kind="stable")
-    for rows in _blocks(order, labels.num_gallery, queries_per_block):
-        values, has_nan = block(rows, removed)
+class _OwnPositions:
+    """Positions [Q, M], junk left out, of the gallery images of each query's identity."""
+
+    def __init__(self, labels):
+        self._labels = labels
+        self._counts = np.zeros((labels.num_query, max(1, int(labels.num_own.max()))), np.int64)
+
+    def add_whole(self, rows, values, has_nan):
+        """Counts the gallery for the queries `rows` [R], as `add_part` does."""
+        own_rows, _ = self._labels.own_rows(rows)
+        own_values = jnp.take_along_axis(values, own_rows, axis=1)
+        self.add_part(rows, values, has_nan, own_values, own_rows, 0)
+
+    def add_part(self, rows, values, has_nan, own_values, own_rows, first_row):
+        """Counts a part of the gallery.
+
+        Args:
+            rows: [R] the queries.
+            values: [R, C] distances to C gallery images, nan where one does not count.
+            has_nan: [R] whether there is another nan.
+            own_values: [R, M] distances to the images of each query's identity.
+            own_rows: [R, M] gallery rows of these.
+            first_row: gallery row of the first of the C images.
+        """
         _refuse_nan(rows, has_nan)
-        own_rows, own = labels.own_rows(rows)
         num_columns = own_rows.shape[1]
         # Multiples of 8 keep the compiled shapes few.
         width = min(_COUNT_MATCHES, num_columns + -num_columns % 8)
-        padded = np.pad(own_rows, ((0, 0), (0, -num_columns % width)))
+        padding = ((0, 0), (0, -num_columns % width))
+        own_rows, own_values = np.pad(own_rows, padding), jnp.pad(own_values, padding)
         counts = [
-            _count_before(values, padded[:, start : start + width])
-            for start in range(0, num_columns, width)
+            _count_before(values, own_values[:, part], own_rows[:, part], np.int32(first_row))
+            for part in (slice(i, i + width) for i in range(0, num_columns, width))
         ]
-        counts = np.concatenate([np.asarray(c) for c in counts], axis=1)[:, :num_columns]
-        positions[rows, :num_columns] = np.where(own, counts, -1)
-        gallery_rows[rows, :num_columns] = own_rows
-    return positions, gallery_rows
+        counts = np.concatenate([np.asarray(c) for c in counts], axis=1)
+        self._counts[rows, :num_columns] += counts[:, :num_columns]
+
+    def positions_and_rows(self):
+        """The positions counted so far, -1 for padding, and the gallery rows, [Q, M] each."""
+        rows, own = self._labels.own_rows(np.arange(self._labels.num_query))
+        return np.where(own, self._counts, -1), rows
 
 
-def _result(labels, own_positions):
+def _matrix_positions(labels, distances):
+    distances = _real(distances)
+    counted = _OwnPositions(labels)
+    with _precision(distances.dtype):
+        removed = jnp.asarray(labels.removed)
+        for rows in _blocks(labels.order, labels.num_gallery, None):
+            counted.add_whole(rows, *_mask(jnp.asarray(distances[rows]), removed))
+    return counted.positions_and_rows()
+
+
+def _feature_positions(
+    labels, query_features, gallery_features, distance, dtype, queries_per_block=None
+):
+    if queries_per_block is None and labels.num_gallery * _FEWEST_QUERIES > _BLOCK_ENTRIES:
+        (positions,) = _positions_by_parts(
+            labels, query_features, gallery_features, (), (0,), distance, dtype
+        )
+        return positions
+    counted = _OwnPositions(labels)
+    with _precision(dtype):
+        block = _feature_blocks(query_features, gallery_features, distance, dtype)
+        removed = jnp.asarray(labels.removed)
+        for rows in _blocks(labels.order, labels.num_gallery, queries_per_block):
+            counted.add_whole(rows, *block(rows, removed))
+    return counted.positions_and_rows()
+
+
+def _positions_by_parts(
+    labels, query_features, gallery_features, distractor_batches, numbers, distance, dtype
+):
+    """Own positions with each of the increasing `numbers` of distractors, the first of them 0.
+
+    The gallery, its distractors, and before them the images whose positions are counted, pass
+    through blocks of one shape: a product of matrices may round otherwise in another shape.
+    """
+    counted = _OwnPositions(labels)
+    blocks = _blocks(labels.order, 1, _PART_QUERIES)
+    most = max(labels.num_gallery, *np.diff(numbers)) if len(numbers) > 1 else labels.num_gallery
+    # Neither a block of distances nor the features of a part take more than a block may.
+    size = _PART_ENTRIES // max(len(blocks[0]), gallery_features.shape[1])
+    size = max(1, min(size, int(most)))
+    found = []
+    with _precision(dtype):
+        queries = [jnp.asarray(query_features[rows], dtype) for rows in blocks]
+
+        def block(number, part, removed):
+            part = jnp.asarray(part, dtype)
+            if missing := size - len(part):
+                part = jnp.pad(part, ((0, missing), (0, 0)))
+                removed = np.pad(removed, (0, missing), constant_values=True)
+            return _distance_block(queries[number], part, removed, distance)
+
+        def own_values(number, own_rows):
+            wanted, column = np.unique(own_rows, return_inverse=True)
+            column = column.reshape(own_rows.shape)
+            values = np.empty(own_rows.shape, dtype)
+            for start in range(0, len(wanted), size):
+                rows = wanted[start : start + size]
+                part, _ = block(number, gallery_features[rows], labels.removed[rows])
+                inside = (column >= start) & (column < start + size)
+                within = np.where(inside, column - start, 0)
+                picked = np.asarray(jnp.take_along_axis(part, within, axis=1))
+                values = np.where(inside, picked, values)
+            return jnp.asarray(values)
+
+        own_rows = [labels.own_rows(rows)[0] for rows in blocks]
+        own = [(own_values(number, rows), rows) for number, rows in enumerate(own_rows)]
+
+        def add(part, removed, first_row):
+            for number, rows in enumerate(blocks):
+                values, has_nan = block(number, part, removed)
+                counted.add_part(rows, values, has_nan, *own[number], first_row)
+
+        for start in range(0, labels.num_gallery, size):
+            rows = slice(start, start + size)
+            add(gallery_features[rows], labels.removed[rows], start)
+        found.append(counted.positions_and_rows())
+        num_columns = gallery_features.shape[1]
+        num_done = 0
+        for part in _regrouped(distractor_batches, numbers[1:], size, num_columns):
+            add(part, np.zeros(len(part), bool), labels.num_gallery + num_done)
+            num_done += len(part)
+            if num_done in numbers:
+                found.append(counted.positions_and_rows())
+    return found
+
+
+def _regrouped(
+    batches: Iterable[np.ndarray], numbers: Sequence[int], size: int, num_columns: int
+) -> Iterator[np.ndarray]:
+    """The first numbers[-1] rows of `batches`, in parts of up to `size` that end at each number."""
+    ends = iter(numbers)
+    end = next(ends, None)
+    held, num_done = [], 0
+    for batch in batches if end is not None else ():
+        batch = np.asarray(batch)
+        if batch.ndim != 2 or batch.shape[1] != num_columns:
+            raise ValueError(
+                f"distractor batches must be [b, {num_columns}] as the gallery's features, got "
+                f"shape {batch.shape}"
+            )
+        while len(batch):
+            num_held = sum(map(len, held))
+            room = min(size, end - num_done) - num_held
+            held.append(batch[:room])
+            if len(batch) < room:
+                break
+            batch = batch[room:]
+            yield held[0] if len(held) == 1 else np.concatenate(held)
+            num_done += num_held + room
+            held = []
+            if num_done == end:
+                end = next(ends, None)
+                if end is None:
+                    return
+    if end is not None:
+        raise ValueError(
+            f"the distractor batches ended after {num_done + sum(map(len, held))} of the "
+            f"{numbers[-1]} distractors asked for; prepare all of them, or ask for fewer"
+        )
+
+
+def _result(labels, own_positions, num_distractors=0):
     positions, gallery_rows = own_positions
     own = positions >= 0
     match = own & ~labels.same_camera(np.arange(labels.num_query), gallery_rows)
+    return _metrics(positions, match, labels.num_gallery + num_distractors)
+
+
+def _metrics(positions, match, num_gallery):
+    """RankingResult of positions [Q, M], -1 padding; those that do not `match` are removed."""
+    own = positions >= 0
     # By position, padding last.
-    order = np.argsort(np.where(own, positions, labels.num_gallery), axis=1, kind="stable")
+    order = np.argsort(np.where(own, positions, num_gallery), axis=1, kind="stable")
     positions, own, match = (np.take_along_axis(x, order, axis=1) for x in (positions, own, match))
     removed_before = np.cumsum(own & ~match, axis=1)
     ranks = np.where(match, positions - removed_before, 0)
@@ -604,7 +862,7 @@ def _result(labels, own_positions):
     previous = np.where(ranks > 0, (number - 1) / np.maximum(ranks, 1), 1.0)
     step = mean_over_matches(precision)
     trapezoid = mean_over_matches((precision + previous) / 2)
-    first = np.where(match, ranks, labels.num_gallery).min(axis=1)
+    first = np.where(match, ranks, num_gallery).min(axis=1)
     last = np.where(match, ranks, -1).max(axis=1)
     penalty = np.where(valid, num_matches / np.maximum(last + 1.0, 1.0), np.nan)
 
@@ -612,9 +870,9 @@ def _result(labels, own_positions):
     query_weight = np.broadcast_to(1 / np.maximum(num_matches, 1)[:, None], match.shape)
     wrong_before = (ranks - (number - 1))[match]
     return RankingResult(
-        cmc=_cumulative(np.bincount(first[valid], minlength=labels.num_gallery)),
+        cmc=_cumulative(np.bincount(first[valid], minlength=num_gallery)),
         cmc_all_shots=_cumulative(
-            np.bincount(wrong_before, weights=query_weight[match], minlength=labels.num_gallery),
+            np.bincount(wrong_before, weights=query_weight[match], minlength=num_gallery),
             num_valid,
         ),
         map_step=_mean(step[valid]),
@@ -668,21 +926,25 @@ def _mask(values, removed):
 
 
 @jax.jit
-def _count_before(values, own_rows):
-    """How many entries of a row of `values` [R, G] come before each of `own_rows`: [R, M]."""
+def _count_before(values, own_values, own_rows, first_row):
+    """How many of a row of `values` [R, C] come before each of `own_values` [R, M]: [R, M].
+
+    The columns of `values` are the gallery rows from `first_row` on; `own_rows` [R, M] are those of
+    `own_values`.
+    """
 
     def count(row):
-        values, own_rows = row
-        keys = _ordered_keys(values)
-        own_keys = keys[own_rows][:, None]
+        values, own_keys, own_rows = row
 
-        def before(lanes, gallery_rows):
+        def before(lanes, columns):
             # Smaller, or equal at a lower row.
-            return lanes < own_keys + (gallery_rows < own_rows[:, None])
+            lower = first_row + columns < own_rows[:, None]
+            return lanes < own_keys[:, None] + lower
 
-        return _count_in_lanes(keys, before, len(own_rows))
+        return _count_in_lanes(_ordered_keys(values), before, len(own_rows))
 
-    return lax.map(count, (values, own_rows), batch_size=_COUNT_ROWS)
+    rows = values, _ordered_keys(own_values), own_rows
+    return lax.map(count, rows, batch_size=_COUNT_ROWS)
 
 
 @jax.jit

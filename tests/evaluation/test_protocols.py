@@ -11,8 +11,7 @@ from reid_jax.evaluation import (
     rank,
     rank_features,
     single_query,
-    single_shot_one_direction,
-    single_shot_per_query,
+    single_query_with_distractors,
 )
 
 
@@ -144,36 +143,42 @@ def test_no_match_names_the_cause():
         single_query(query_features, gallery_features, query, gallery)
 
 
-def test_single_shot_one_direction():
-    random = np.random.default_rng(3)
-    identities, cameras = random.integers(-1, 9, 80), random.integers(1, 4, 80)
-    settings = {"query_camera": 1, "gallery_camera": 3}
-    draws = set()
-    for seed in range(8):
-        query, gallery = single_shot_one_direction(identities, cameras, **settings, seed=seed)
-        assert (cameras[query] == 1).all()
-        assert (cameras[gallery] == 3).all()
-        shared = set(identities[cameras == 1]) & set(identities[cameras == 3]) - {-1}
-        assert identities[query].tolist() == identities[gallery].tolist() == sorted(shared)
-        draws.add((*query, *gallery))
-        again = single_shot_one_direction(identities, cameras, **settings, seed=seed)
-        np.testing.assert_array_equal(again[0], query)
-    assert len(draws) == 8
-    with pytest.raises(ValueError, match="must differ"):
-        single_shot_one_direction(identities, cameras, query_camera=1, gallery_camera=1, seed=0)
-    with pytest.raises(ValueError, match="share no identity"):
-        single_shot_one_direction(identities, cameras, query_camera=1, gallery_camera=7, seed=0)
-
-
-def test_single_shot_per_query():
-    random = np.random.default_rng(4)
-    identities, cameras = random.integers(-1, 5, 60), random.integers(1, 3, 60)
-    query, gallery = single_shot_per_query(identities, cameras, seed=5)
-    assert query.tolist() == np.flatnonzero(identities != -1).tolist()
-    assert gallery.shape == (len(query), 5)
-    assert (cameras[gallery] != cameras[query][:, None]).all()
-    assert (identities[gallery] == np.arange(5)).all()
-    assert len({tuple(row) for row in gallery}) > len(query) / 2
-    np.testing.assert_array_equal(gallery, single_shot_per_query(identities, cameras, seed=5)[1])
-    with pytest.raises(ValueError, match="two cameras"):
-        single_shot_per_query(identities, np.ones(60, int), seed=5)
+def test_single_query_with_distractors():
+    query_features, gallery_features, query, gallery = toy(5)
+    distractors = listed("distractors", [0] * 9, [1] * 9)
+    features = np.random.default_rng(6).normal(size=(9, 5))
+    found = single_query_with_distractors(
+        query_features,
+        gallery_features,
+        [features[:4], features[4:]],
+        query,
+        gallery,
+        distractors,
+        at=[7, 3],
+    )
+    assert list(found) == [0, 3, 7]
+    plain = single_query(query_features, gallery_features, query, gallery)
+    assert (found[0].protocol, found[0].fingerprint) == (plain.protocol, plain.fingerprint)
+    assert found[7].protocol == "single-query+7-distractors"
+    assert len({e.fingerprint for e in found.values()}) == 3
+    for number, evaluation in found.items():
+        files = gallery.files + distractors.files[:number]
+        identities = np.append(gallery.identities, np.zeros(number, int))
+        cameras = np.append(gallery.cameras, np.ones(number, int))
+        together = np.concatenate([gallery_features, features[:number]])
+        expected = single_query(query_features, together, query, Listed(files, identities, cameras))
+        assert metrics(evaluation.result) == metrics(expected.result)
+    distractors.files[2] = "other.jpg"
+    again = single_query_with_distractors(
+        query_features, gallery_features, [features], query, gallery, distractors, at=[3]
+    )
+    assert again[3].fingerprint != found[3].fingerprint
+    query.cameras = gallery.cameras = None
+    again = single_query_with_distractors(
+        query_features, gallery_features, [features], query, gallery, distractors, at=[3]
+    )
+    assert again[3].protocol == "single-query+3-distractors-no-cameras"
+    with pytest.raises(ValueError, match="10 distractors were asked for, and the data set has 9"):
+        single_query_with_distractors(
+            query_features, gallery_features, [features], query, gallery, distractors, at=[10]
+        )

@@ -6,32 +6,44 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import configs
-from experiments.job import build_model
+from experiments import configs, figures, job, networks, protocols
 from experiments.methods import DEVIATIONS, METHODS, SAMPLERS
 
 SCALES = ("paper", "small")
+ROWS = sorted(
+    f"{name}:{row}" if row else name
+    for name, experiment in configs.EXPERIMENTS.items()
+    for row in ("", *experiment.paper)
+)
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", sorted(configs.EXPERIMENTS))
-def test_every_experiment_builds(name, scale):
-    config = configs.build_config(name, configs.EXPERIMENTS, scale=scale)
-    paper = configs.paper_row(name, config, configs.EXPERIMENTS, scale=scale)
-    assert 0 < min(paper.values()) <= max(paper.values()) < 1
-    model = build_model(config, 7)
-    image = np.zeros((1, *config.data.image_size, 3), np.float32)
-    init = lambda key: model.init(key, image, train=False)
+@pytest.mark.parametrize("exp", list(dict.fromkeys(ROWS)))
+def test_every_row_builds(exp, scale):
+    config = configs.build_config(exp, configs.EXPERIMENTS, scale=scale)
+    paper = configs.paper_row(exp, config, configs.EXPERIMENTS, scale=scale)
+    name, _, row = exp.partition(":")
+    assert paper == configs.EXPERIMENTS[name].paper.get(row)
+    assert paper is None or 0 < min(paper.values()) <= max(paper.values()) < 1
+    model = networks.build_model(config, 7)
+    examples = networks.example_images(config, model)
+    init = lambda key: model.init(key, *examples, train=False)
     variables = jax.eval_shape(init, jax.random.key(0))
-    outputs = jax.eval_shape(lambda v: model.apply(v, image, train=False), variables)
-    assert outputs["logits"].shape == (1, 7)
-    objective = METHODS[config.method](config, 7, outputs["embedding"].shape[1]).objective
+    outputs = jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
+    logits = [value.shape for key, value in outputs.items() if key.startswith("logits")]
+    assert logits == [(1, 7)] * (len(logits))
+    assert bool(logits) == config.model.identification
+    embedding = next(v for k, v in outputs.items() if k in ("embedding", "embedding_a"))
+    objective = METHODS[config.method](config, np.arange(50) % 7, embedding.shape[1]).objective
     assert callable(objective)
     assert "axis_name" in inspect.signature(objective).parameters
     assert DEVIATIONS[config.method]
-    sampler = SAMPLERS[config.sampler.name](config, np.arange(50) % 7, None, 0)
-    assert len(sampler(0)) == config.sampler.batch_size
-    assert max(config.optimizer.boundaries) < config.optimizer.num_steps
+    sampler = SAMPLERS[config.sampler.name](config, np.arange(70) % 35, np.arange(70) // 35, 0)
+    rows = sampler(0)
+    assert len(rows[0] if isinstance(rows, tuple) else rows) == config.sampler.batch_size
+    num_steps, boundaries = job.training_length(config, sampler)
+    assert 0 < max(boundaries, default=1) < num_steps
+    assert config.evaluation.protocol in protocols.PROTOCOLS
 
 
 def test_paper_scale_is_the_papers():
@@ -106,13 +118,27 @@ def test_overrides_keep_types():
 
 
 @pytest.mark.parametrize("name", sorted(configs.TABLES))
-def test_tables_are_rectangular_and_name_experiments(name):
+def test_tables_are_rectangular_and_name_rows(name):
     table = configs.TABLES[name]
     assert all(len(row) == len(table.columns) + 1 for row in table.literature)
-    for exp in table.rows.values():
-        assert set(configs.EXPERIMENTS[exp].paper) == set(table.columns)
+    assert all(len(row) == len(table.columns) + 2 for row in table.rows)
+    labels = [label for label, *_ in table.rows]
+    assert {label for pair in table.compared for label in pair} <= set(labels)
+    for column in table.columns:
+        assert "/" not in column or column.partition("/")[0] in protocols.PROTOCOLS
+    for _, exp, *printed in table.rows:
+        config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
+        paper = configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper")
+        own = {
+            column: number
+            for column, number in zip(table.columns, printed, strict=True)
+            if "/" not in column
+        }
+        assert own.items() <= paper.items()
 
 
-def test_figures_name_experiments():
-    for panels in configs.FIGURES.values():
-        assert set(panels.values()) <= set(configs.EXPERIMENTS)
+def test_figures_name_rows():
+    for figure in configs.FIGURES.values():
+        assert figure.draw in figures.FIGURES
+        for exp in figure.rows.values():
+            configs.build_config(exp, configs.EXPERIMENTS, scale="small")

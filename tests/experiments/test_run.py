@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 RESULT_KEYS = {
     *("exp", "method", "dataset", "data_source", "protocol", "fingerprint", "scale", "seed"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
+    *("trained_on", "partition", "split"),
     *("metrics", "paper"),
 }
 
@@ -125,7 +126,12 @@ def test_evaluate_by_another_protocol(finished, capsys):
 
     workdir, _ = finished
     options = argparse.Namespace(
-        workdir=str(workdir), dataset=None, protocol="multi-query-average", data_dir=None
+        workdir=str(workdir),
+        dataset=None,
+        protocol="multi-query-average",
+        data_dir=None,
+        partition=None,
+        split=None,
     )
     evaluate.evaluate_again(options)
     results = json.loads((workdir / "evaluation,market1501,multi-query-average.json").read_text())
@@ -147,7 +153,7 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     table = options(workdir=None, repeats=2)
     table.table, table.figure = "batch_contrastive/1", None
-    table.results_dir = str(tmp_path / "results")
+    table.results_dir, table.rows = str(tmp_path / "results"), ""
     tables.make(table)
     printed = capsys.readouterr().out
     assert "TriNet" in printed
@@ -161,7 +167,7 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     assert summary["metrics"]["map_step"] == pytest.approx(np.mean(ranks))
     assert summary["metrics_std"]["map_step"] == pytest.approx(np.std(ranks, ddof=1))
     assert Path("runs/softmax_market/report.html").exists()
-    assert "Ours minus Baseline, paired by seed: rank1" in printed
+    assert "Ours minus Baseline, paired over 2 runs: rank1" in printed
     assert (
         "--repeats=2"
         in (tmp_path / "results/batch_contrastive_table_1,small,stand-in.md").read_text()

@@ -48,18 +48,51 @@ def average_precision_trapezoid(ranks):
 
 def rank(distances, query_ids, query_cameras, gallery_ids, gallery_cameras):
     """A dict of the same quantities as RankingResult."""
-    num_query, num_gallery = distances.shape
+    ranks_of = []
+    for q in range(len(query_ids)):
+        camera = None if query_cameras is None else query_cameras[q]
+        rows = ranked_rows(distances[q], query_ids[q], camera, gallery_ids, gallery_cameras)
+        found = [r for r, g in enumerate(rows) if gallery_ids[g] == query_ids[q]]
+        ranks_of.append([] if query_ids[q] == -1 else found)
+    return result(ranks_of, len(gallery_ids))
+
+
+def rank_columns(distances, match):
+    """The same where query q ranks the columns of its own row."""
+    ranks_of = []
+    for values, right in zip(distances, match, strict=True):
+        order = sorted(range(len(values)), key=lambda j, values=values: (values[j], j))
+        ranks_of.append([r for r, j in enumerate(order) if right[j]])
+    return result(ranks_of, len(distances[0]))
+
+
+def camera_pair_cell(
+    distances, query_ids, query_cameras, gallery_ids, gallery_cameras, itself, query_camera, camera
+):
+    """The same for one cell of a camera-pair matrix; `itself` [Q] are gallery rows or -1."""
+    ranks_of = []
+    for q in range(len(query_ids)):
+        if query_cameras[q] != query_camera or query_ids[q] == -1:
+            continue
+        kept = []
+        for g in range(len(gallery_ids)):
+            elsewhere = gallery_ids[g] == query_ids[q] and gallery_cameras[g] != camera
+            if gallery_ids[g] != -1 and not elsewhere and g != itself[q]:
+                kept.append(g)
+        kept.sort(key=lambda g, q=q: (distances[q, g], g))
+        ranks_of.append([r for r, g in enumerate(kept) if gallery_ids[g] == query_ids[q]])
+    return result(ranks_of, len(gallery_ids))
+
+
+def result(ranks_of, num_gallery):
+    """The quantities of RankingResult from the 0-based ranks of the matches of each query."""
+    num_query = len(ranks_of)
     cmc = np.zeros(num_gallery)
     all_shots = np.zeros(num_gallery)
     step, trapezoid, penalty = (np.full(num_query, np.nan) for _ in range(3))
     first = np.full(num_query, -1)
     num_valid = 0
-    for q in range(num_query):
-        if query_ids[q] == -1:
-            continue
-        camera = None if query_cameras is None else query_cameras[q]
-        rows = ranked_rows(distances[q], query_ids[q], camera, gallery_ids, gallery_cameras)
-        ranks = [r for r, g in enumerate(rows) if gallery_ids[g] == query_ids[q]]
+    for q, ranks in enumerate(ranks_of):
         if not ranks:
             continue
         num_valid += 1
@@ -70,12 +103,16 @@ def rank(distances, query_ids, query_cameras, gallery_ids, gallery_cameras):
         cmc[ranks[0] :] += 1
         for i, r in enumerate(ranks):
             all_shots[r - i :] += 1 / len(ranks)
+
+    def mean(values):
+        return values[first >= 0].sum() / num_valid if num_valid else np.nan
+
     return {
-        "cmc": cmc / num_valid,
-        "cmc_all_shots": all_shots / num_valid,
-        "map_step": np.nanmean(step),
-        "map_trapezoid": np.nanmean(trapezoid),
-        "minp": np.nanmean(penalty),
+        "cmc": cmc / num_valid if num_valid else np.full(num_gallery, np.nan),
+        "cmc_all_shots": all_shots / num_valid if num_valid else np.full(num_gallery, np.nan),
+        "map_step": mean(step),
+        "map_trapezoid": mean(trapezoid),
+        "minp": mean(penalty),
         "num_valid_queries": num_valid,
         "average_precision_step": step,
         "average_precision_trapezoid": trapezoid,

@@ -1,0 +1,177 @@
+"""inherent: Wei et al., "What Makes You Look Like You: Learning an Inherent Feature Representation
+for Person Re-Identification", AVSS 2019; Table 1, Figure 3.
+
+    python experiments/run.py --exp=inherent_pku --data_dir=DIR --set model.weights=resnet18.pth
+    python experiments/run.py --exp=inherent_pku:row=set1 --splits=0,1,2 ...
+
+| row (PKU-ReID, Table 1)   | rank-1 | rank-5 | rank-10 | rank-20 | mAP  |
+|---------------------------|--------|--------|---------|---------|------|
+| row=resnet50_htri         | 55.3   | 78.3   | 86.0    | 93.2    | 47.7 |
+| row=resnet18_htri         | 66.9   | 85.5   | 93.6    | 97.8    | 55.6 |
+| row=set1, classification  | 67.3   | 87.1   | 94.1    | 97.4    | 51.5 |
+| row=set2, + compact loss  | 70.2   | 88.2   | 92.8    | 96.7    | 53.5 |
+| inherent_pku (row=set3), + scatter loss | 71.5 | 90.8 | 95.6 | 98.9 | 56.8 |
+
+``means``: ``exact`` computes the mean codes of all identities anew before each step, as the paper
+says; ``bank`` keeps the last code of each image and computes all anew once an epoch.
+
+Deviation: input size, weight decay, number of splits, P and K are not given; 256x128, 5e-4, 1 and 8
+    x 4 here.
+Deviation: at the small scale half of ResNet-18's channels (a quarter of ResNet-50's) from scratch,
+    128x64, 600 steps at 1e-3, and means from the bank.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from ml_collections import ConfigDict
+
+from experiments.configs.experiment import Experiment, PaperFigure, PaperTable
+
+ROWS = ("set1", "set2", "set3", "resnet18_htri", "resnet50_htri")
+
+
+def inherent(
+    scale: str,
+    *,
+    dataset: str,
+    row: str = "set3",
+    means: str | None = None,
+    scatter_cap: float = 0.0,
+) -> ConfigDict:
+    """A row of Table 1."""
+    if row not in ROWS:
+        raise ValueError(f"inherent: row={row!r}; known: {', '.join(ROWS)}")
+    config = _paper()
+    config.dataset = dataset
+    small = scale == "small"
+    if small:
+        _reduce(config)
+    if row.endswith("_htri"):
+        config.model.name = row.removesuffix("_htri")
+        if small and config.model.name == "resnet50":
+            config.model.width = 16
+        config.model.identification = False
+        config.method = "triplet"
+        config.loss = ConfigDict({"margin": 0.3})
+        config.sampler.update(name="identity", images_per_identity=4)
+    elif row == "set1":
+        config.method = "softmax"
+        config.loss = ConfigDict()
+    else:
+        config.method = "inherent"
+        config.loss = ConfigDict(
+            {
+                "compact_weight": 5e-5,
+                "scatter_weight": 1e-6 if row == "set3" else 0.0,
+                "means": means or ("bank" if small else "exact"),
+                "scatter_cap": scatter_cap,
+            }
+        )
+    return config
+
+
+def _paper() -> ConfigDict:
+    return ConfigDict(
+        {
+            "method": "",
+            "dataset": "",
+            "data": {
+                "partition": "57-57",
+                "image_size": (288, 144),
+                "crop_size": (256, 128),
+                "flip": True,
+                "shift": 0,
+                "mean": "imagenet",
+                "from_scratch_std": 64.0,
+            },
+            "model": {
+                "name": "resnet18",
+                "width": 64,
+                "stride": "torchvision",
+                "dropout": 0.0,
+                "weights": "",
+                "identification": True,
+                "verification": "",
+            },
+            "sampler": {"name": "uniform", "batch_size": 32},
+            "optimizer": {
+                "name": "adam",
+                "learning_rate": 2e-4,
+                "weight_decay": 5e-4,
+                "num_steps": 0,
+                "boundaries": (),
+                "num_epochs": 300,
+                "boundary_epochs": (),
+            },
+            "loss": {},
+            "train": {"log_every": 50, "checkpoint_every": 2_000, "validate_every": 0},
+            "evaluation": {
+                "protocol": "single-query",
+                "dataset": "",
+                "test_mode": "single",
+                "normalise": False,
+                "num_repeats": 1,
+                "batch_size": 64,
+            },
+        }
+    )
+
+
+def _reduce(config: ConfigDict) -> None:
+    config.data.update(image_size=(144, 72), crop_size=(128, 64))
+    config.model.width = 32
+    config.optimizer.update(learning_rate=1e-3, num_steps=600, num_epochs=0)
+    config.train.update(log_every=25, checkpoint_every=300)
+
+
+_COLUMNS = ("rank1", "rank5", "rank10", "rank20", "map_step")
+_TABLE_1 = {
+    "resnet50_htri": (0.553, 0.783, 0.860, 0.932, 0.477),
+    "resnet18_htri": (0.669, 0.855, 0.936, 0.978, 0.556),
+    "set1": (0.673, 0.871, 0.941, 0.974, 0.515),
+    "set2": (0.702, 0.882, 0.928, 0.967, 0.535),
+    "set3": (0.715, 0.908, 0.956, 0.989, 0.568),
+}
+_LABELS = {
+    "resnet50_htri": "ResNet50 htri",
+    "resnet18_htri": "ResNet18 htri",
+    "set1": "Ours set1",
+    "set2": "Ours set2",
+    "set3": "Ours set3",
+}
+
+EXPERIMENTS = {
+    "inherent_pku": Experiment(
+        functools.partial(inherent, dataset="pku_reid"),
+        {
+            "" if row == "set3" else f"row={row}": dict(zip(_COLUMNS, numbers, strict=True))
+            for row, numbers in _TABLE_1.items()
+        },
+    ),
+}
+
+TABLES = {
+    "inherent/1": PaperTable(
+        title="Table 1: PKU-ReID",
+        columns=_COLUMNS,
+        literature=(),
+        rows=tuple(
+            (_LABELS[row], "inherent_pku" if row == "set3" else f"inherent_pku:row={row}", *numbers)
+            for row, numbers in _TABLE_1.items()
+        ),
+        compared=tuple(
+            (_LABELS[row], _LABELS[base])
+            for row, base in (
+                ("resnet18_htri", "resnet50_htri"),
+                ("set2", "set1"),
+                ("set3", "set2"),
+                ("set3", "set1"),
+                ("set3", "resnet18_htri"),
+            )
+        ),
+    ),
+}
+
+FIGURES = {"inherent/3": PaperFigure("ranked_lists", {"Ours set3": "inherent_pku"})}

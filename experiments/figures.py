@@ -1,0 +1,151 @@
+"""The figures of the papers, each drawn from finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments import inputs, job, networks, protocols
+from experiments.evaluate import evaluation_of
+from reid_jax import evaluation, visual
+from reid_jax.training.logs import read_metrics
+
+__all__ = ["FIGURES"]
+
+NUM_MAPPED = 3
+NUM_LISTED = 6
+THUMBNAIL = (64, 32)
+
+
+def _opened(run: job.Job, protocol: str) -> tuple[protocols.Network, dict[str, Any]]:
+    """The network of a run, and the images of a protocol (by default the run's own)."""
+    _, network = job.load_run(run.workdir)
+    protocol = protocol or run.config.evaluation.protocol
+    sources = protocols.open_sources(run.data_dir, run.config, protocol, split=run.split)
+    return network, sources
+
+
+def training_distances(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """batch_contrastive, Fig. 1: distances within and between identities, over training."""
+    del protocol
+    names = ("step", "intra_distance", "inter_distance_mean", "inter_distance_min")
+    curves = {}
+    for heading, run in runs.items():
+        records = [r for r in read_metrics(run.workdir) if r.get("intra_distance") is not None]
+        curves[heading] = tuple([record[key] for record in records] for key in names)
+    return visual.distance_scatter(curves, distance="Euclidean distance of unit vectors")
+
+
+def embedding_map(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """identif_verif, Fig. 4: Barnes-Hut t-SNE of the gallery's identities, with thumbnails."""
+    (run,) = runs.values()
+    network, sources = _opened(run, protocol)
+    gallery = sources["gallery"]
+    gallery = gallery.take(np.flatnonzero(gallery.identities > 0), "gallery")
+    coordinates = visual.tsne(protocols.embed(network, gallery), seed=run.seed)
+    images = np.stack([gallery.image(row, THUMBNAIL) for row in range(len(gallery))])
+    return visual.embedding_map(coordinates, images, gallery.identities)
+
+
+def activation_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """identif_verif, Fig. 5: where the networks of several losses look (sum of res4's channels)."""
+    maps, images = {}, None
+    for heading, run in runs.items():
+        network, sources = _opened(run, protocol)
+        config = network.config
+        single, variables = networks.single_image_network(config, network.variables)
+        query = sources["query"]
+        # One query of each of three identities, spread over the list.
+        first = np.unique(query.identities, return_index=True)[1]
+        rows = first[np.linspace(0, len(first) - 1, NUM_MAPPED).astype(int)]
+        size = inputs.input_size(config)
+        images = np.stack([query.image(row, size) for row in rows])
+        normalise = inputs.normalisation(config, network.mean)
+        taps = jax.jit(lambda v, x, net=single, norm=normalise: net.apply(v, norm(x), train=False))(
+            variables, images
+        )
+        maps[heading] = visual.channel_sum(
+            np.asarray(taps["res4"], np.float32), drop_border_channels=True
+        )
+    return visual.activation_maps(images, maps)
+
+
+def camera_pairs(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """identif_verif, Fig. 6: mAP and rank-1 between each two cameras."""
+    (run,) = runs.values()
+    network, sources = _opened(run, protocol)
+    query, gallery = sources["query"], sources["gallery"]
+    matrix = evaluation.camera_pair_matrix(
+        protocols.embed(network, query), protocols.embed(network, gallery), query, gallery
+    )
+    panels = {"mAP": matrix.map_trapezoid, "rank-1": matrix.rank1}
+    return visual.camera_pair_heat_map(panels, cameras=matrix.cameras)
+
+
+def ranked_lists(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """Ranked galleries of queries, best, worst and random: identif_verif, Figs. 7 and 9."""
+    (run,) = runs.values()
+    network, sources = _opened(run, protocol)
+    protocol = protocol or run.config.evaluation.protocol
+    arrays = protocols.evaluate(network, sources, protocol).arrays
+    shown = protocols.shown_lists(sources, arrays)
+    groups: dict[str, list[visual.RankedList]] = {}
+    for place, kind in enumerate(arrays["ranked_kind"]):
+        group = groups.setdefault(f"{kind} queries", [])
+        if len(group) < NUM_LISTED // 3:
+            group.append(
+                visual.RankedList(
+                    query=shown["query_images"][place],
+                    gallery=list(shown["gallery_images"][place]),
+                    matches=[
+                        match if row >= 0 else -1
+                        for match, row in zip(
+                            arrays["ranked_match"][place],
+                            arrays["ranked_gallery"][place],
+                            strict=True,
+                        )
+                    ],
+                    query_caption=shown["query_captions"][place],
+                    gallery_captions=shown["gallery_captions"][place],
+                )
+            )
+    return visual.ranked_list_groups(groups)
+
+
+def distractor_curve(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """identif_verif, Fig. 8: rank-1 and mAP as distractors make the gallery larger."""
+    del protocol
+    curves = {}
+    for heading, run in runs.items():
+        results, _ = evaluation_of(
+            run.workdir, protocol="distractors", data_dir=str(run.data_dir), reuse=True
+        )
+        metrics = results["metrics"]
+        own = protocols.open_sources(run.data_dir, run.config, "single-query", split=run.split)
+        num_own = len(own["gallery"])
+        parts = protocols.PARTS_OF_DISTRACTORS
+        sizes = [num_own + round(p * (results["num_gallery"] - num_own)) for p in parts.values()]
+        without, _ = evaluation_of(
+            run.workdir, protocol="single-query", data_dir=str(run.data_dir), reuse=True
+        )
+        values = [
+            [without["metrics"][name], *(metrics[part + name] for part in parts)]
+            for name in ("rank1", "map_trapezoid")
+        ]
+        curves[heading] = (np.array([num_own, *sizes]), *map(np.array, values))
+    return visual.distractor_curve(curves)
+
+
+FIGURES: dict[str, Callable[[Mapping[str, job.Job], str], Figure]] = {
+    "activation_maps": activation_maps,
+    "camera_pairs": camera_pairs,
+    "distractor_curve": distractor_curve,
+    "embedding_map": embedding_map,
+    "ranked_lists": ranked_lists,
+    "training_distances": training_distances,
+}
+"""``FIGURES[draw](runs by heading, protocol) -> figure``"""

@@ -1,0 +1,132 @@
+"""The networks of a config: the one that is trained, and what it gives for a single image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from experiments import inputs
+from reid_jax import models
+from reid_jax.training.objectives import l2_normalise
+
+__all__ = [
+    "build_backbone",
+    "build_model",
+    "embedder",
+    "example_images",
+    "is_of_pairs",
+    "single_image_network",
+]
+
+NOT_FIELDS = ("name", "weights", "identification", "verification", "verification_dropout")
+TEST_MODES = ("single", "dense_flip")
+
+
+def build_backbone(config: ConfigDict, **fields: Any) -> nn.Module:
+    """The network for single images, without a head unless ``fields`` ask for one."""
+    options = {k: v for k, v in config.model.items() if k not in (*NOT_FIELDS, "dropout")}
+    return models.build(config.model.name, **options, **fields)
+
+
+def build_model(config: ConfigDict, num_identities: int) -> nn.Module:
+    """The network that is trained: single images, or pairs of them with ``model.verification``."""
+    if "verification" not in config.model:
+        options = {k: v for k, v in config.model.items() if k not in NOT_FIELDS}
+        return models.build(config.model.name, **options)
+    heads = {"num_identities": num_identities if config.model.identification else None}
+    if not config.model.verification:
+        return build_backbone(config, dropout=config.model.dropout, **heads)
+    return models.Siamese(
+        build_backbone(config),
+        verification=config.model.verification,
+        verification_dropout=config.model.verification_dropout,
+        dropout=config.model.dropout,
+        **heads,
+    )
+
+
+def is_of_pairs(model: nn.Module) -> bool:
+    """Whether a network takes two images."""
+    return not hasattr(model, "num_streams")
+
+
+def example_images(config: ConfigDict, model: nn.Module) -> list[np.ndarray]:
+    """One example input of a network: an image, or two."""
+    image = np.zeros((1, *inputs.input_size(config), 3), np.float32)
+    return [image] * (2 if is_of_pairs(model) else 1)
+
+
+def single_image_network(config: ConfigDict, variables: Any) -> tuple[nn.Module, Any]:
+    """The network for single images without its head, and its share of trained variables."""
+    if "backbone" in variables["params"]:
+        variables = models.backbone_variables(variables)
+    params = {k: v for k, v in variables["params"].items() if k != "identification"}
+    return build_backbone(config), {**variables, "params": params}
+
+
+def embedder(
+    config: ConfigDict, variables: Any, mean: np.ndarray
+) -> tuple[Callable[[Any, jax.Array], jax.Array], Any, tuple[int, int]]:
+    """What turns single images into what is compared.
+
+    Args:
+        config: of the run that made the variables; ``evaluation.test_mode`` 'single' looks at the
+            image resized to the network's input; 'dense_flip' at all of ``data.image_size`` and its
+            mirror image, by the sum of unit vectors from each place (ResNet; the identif_verif
+            authors' code on Market-1501).
+        variables: of the network that was trained.
+        mean: from :func:`experiments.inputs.input_mean`.
+    Returns:
+        ``embed(variables, images) -> [B, D]``, its variables, and the (height, width) of its
+        images. The rows are of unit length if ``evaluation.normalise``.
+    """
+    mode = config.evaluation.test_mode
+    if mode not in TEST_MODES:
+        raise ValueError(f"evaluation.test_mode={mode!r}; known: {', '.join(TEST_MODES)}")
+    single, variables = single_image_network(config, variables)
+    finish = l2_normalise if config.evaluation.normalise else lambda embeddings: embeddings
+    size = inputs.input_size(config) if mode == "single" else tuple(config.data.image_size)
+    normalise = inputs.normalisation(config, mean)
+
+    def once(variables: Any, images: jax.Array) -> jax.Array:
+        taps = single.apply(variables, normalise(images), train=False)
+        return finish(taps["embedding"])
+
+    def dense_flip(variables: Any, images: jax.Array) -> jax.Array:
+        # The last map is a 32nd of the image; the window is that of the training's input.
+        window = tuple(side // 32 for side in inputs.input_size(config))
+        total = 0
+        for seen in (images, images[:, :, ::-1]):
+            last = single.apply(variables, normalise(seen), train=False)["res5"]
+            pooled = nn.avg_pool(last, window)
+            unit = l2_normalise(pooled.reshape(-1, pooled.shape[-1])).reshape(pooled.shape)
+            total += unit.sum((1, 2))
+        return l2_normalise(total)
+
+    return once if mode == "single" else dense_flip, variables, size
+
+
+def training_embedder(
+    config: ConfigDict, mean: np.ndarray
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """``embed(variables, images) -> [B, D]`` for training images of ``data.image_size``.
+
+    As in training, but without augmentation (the crop is the central one) and with the running
+    averages of batch norm; nothing is normalised.
+    """
+    single = build_backbone(config)
+    normalise = inputs.normalisation(config, mean)
+    height, width = inputs.input_size(config)
+
+    def embed(variables: Any, images: jax.Array) -> jax.Array:
+        _, variables = single_image_network(config, variables)
+        top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
+        seen = normalise(images)[:, top : top + height, left : left + width]
+        return single.apply(variables, seen, train=False)["embedding"]
+
+    return embed

@@ -1,0 +1,189 @@
+"""Runs on pairs, on partitions with several splits, and every protocol on a trained network."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data_prep import stand_in
+from data_prep.prepare import prepare
+from experiments import evaluate, figures, inputs, job, protocols, run, tables
+from reid_jax import data
+from reid_jax.training.logs import read_metrics
+
+PAIRS = ("data.image_size=(32,32)", "sampler.batch_size=8", "train.validate_every=2")
+CUHK03 = {
+    "groups": (9, 4, 1, 1, 1),
+    "num_test_identities": 4,
+    "num_one_view_identities": 1,
+    "images_per_view": 3.0,
+    "num_workers": 1,
+    "progress": False,
+}
+
+
+@pytest.fixture(scope="module")
+def pair_dir(data_dir, tmp_path_factory):
+    """CUHK03, distractors and Oxford5k beside the tiny Market-1501."""
+    raw = tmp_path_factory.mktemp("raw_pairs")
+    silent = {"num_workers": 1, "progress": False}
+    trees = {
+        "cuhk03": stand_in.write_cuhk03(raw, **CUHK03),
+        "distractors_500k": stand_in.write_distractors_500k(raw, num_images=10, **silent),
+        "landmarks": stand_in.write_landmarks(
+            raw, num_landmarks=3, images_per_landmark=4, long_side=64, **silent
+        ),
+        "oxford5k": stand_in.write_oxford5k(
+            raw,
+            num_landmarks=2,
+            num_good=2,
+            num_ok=1,
+            num_junk=1,
+            num_streets=2,
+            long_side=96,
+            **silent,
+        ),
+    }
+    for dataset, tree in trees.items():
+        prepare(dataset, tree, data_dir, progress=False)
+    return data_dir
+
+
+@pytest.fixture
+def on_pairs(options, pair_dir, tmp_path, monkeypatch):
+    """Options of a tiny run on pairs."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(**changed):
+        overrides = [*PAIRS, *changed.pop("overrides", ())]
+        return options(workdir=None, overrides=overrides, **changed)
+
+    return make
+
+
+def test_pairs_are_trained_and_log_their_ratio(on_pairs):
+    results = run.run_experiment(on_pairs(exp="identif_verif_market"))
+    assert results["protocol"] == "single-query"
+    assert results["paper"] == {"rank1": 0.7951, "map_trapezoid": 0.5987}
+    records = [r for r in read_metrics("runs/identif_verif_market") if "loss" in r]
+    assert [r["negatives_per_positive"] for r in records] == [1.0] * 4
+    terms = {"identification_loss", "verification_loss", "verification_accuracy", "accuracy"}
+    assert terms < set(records[0])
+    record = records[0]
+    assert record["loss"] == pytest.approx(
+        record["verification_loss"] + record["identification_loss"], rel=1e-5
+    )
+    mean = inputs.read_mean("runs/identif_verif_market/mean.npy")
+    assert mean.shape == (32, 32, 3)
+
+    # Every protocol of the same network.
+    by_protocol = {
+        protocol: evaluate.evaluation_of(Path("runs/identif_verif_market"), protocol=protocol)[0]
+        for protocol in ("multi-query-maximum", "distractors")
+    }
+    found = by_protocol["distractors"]["metrics"]
+    assert found["rank1"] <= found["two_fifths/rank1"] <= found["fifth/rank1"]
+    assert found["fifth/rank1"] <= results["metrics"]["rank1"]
+    assert by_protocol["distractors"]["num_gallery"] == results["num_gallery"] + 10
+    runs = {"I+V": run.planned_runs(job_of(on_pairs), on_pairs(exp="identif_verif_market"))[""]}
+    for name in ("embedding_map", "activation_maps", "camera_pairs", "distractor_curve"):
+        figures.FIGURES[name](runs, "").canvas.draw()
+
+
+def job_of(on_pairs):
+    return run.make_job(on_pairs(exp="identif_verif_market"))
+
+
+def test_splits_have_their_own_identities_and_a_mean(on_pairs, pair_dir, capsys):
+    asked = on_pairs(exp="identif_verif_cuhk03:loss=v", splits="0,2")
+    results = run.run_experiment(asked)
+    top = Path("runs/identif_verif_cuhk03,loss=v")
+    assert results["runs"] == ["split_0", "split_2"]
+    assert "have no positive partner" not in capsys.readouterr().out
+    each = [json.loads((top / name / "results.json").read_text()) for name in results["runs"]]
+    assert [r["split"] for r in each] == [0, 2]
+    assert each[0]["fingerprint"] != each[1]["fingerprint"]
+    assert each[0]["num_repeats"] == 10
+    assert results["metrics"]["rank1"] == pytest.approx(
+        np.mean([r["metrics"]["rank1"] for r in each])
+    )
+    config = json.loads((top / "split_2/config.json").read_text())
+    assert config["split"] == 2
+    opened = data.open_partition(pair_dir, "cuhk03", "detected-1367-100", 2)
+    assert config["num_identities"] == len(np.unique(opened["train"].identities))
+    assert (top / "report.html").exists()
+    assert (top / "split_0/report.html").exists()
+    with pytest.raises(ValueError, match="has the splits 0 to 19"):
+        run.run_experiment(on_pairs(exp="identif_verif_cuhk03", splits="20"))
+    with pytest.raises(ValueError, match="expected all, or numbers"):
+        run.run_experiment(on_pairs(exp="identif_verif_cuhk03", splits="first"))
+    with pytest.raises(ValueError, match="has one split, 0"):
+        run.run_experiment(on_pairs(exp="identif_verif_market", splits="1"))
+
+    table = on_pairs(exp="", splits="0,2")
+    table.results_dir, table.rows = "results", "ResNet-50 (V)"
+    with pytest.raises(ValueError, match="the rows are CaffeNet"):
+        tables.make_table("identif_verif/5", tables_of("identif_verif/5"), table)
+    results = run.run_experiment(asked)
+    tables.add_protocol(results, "multi-shot", asked)
+    assert 0 <= results["metrics"]["multi-shot/rank1"] <= 1
+    assert set(results["run_metrics"]["split_2"]) > {"rank1", "multi-shot/rank1"}
+    runs = {"V": next(iter(run.planned_runs(run.make_job(asked), asked).values()))}
+    figures.FIGURES["ranked_lists"](runs, "multi-shot").canvas.draw()
+
+
+def tables_of(name):
+    from experiments import configs
+
+    return configs.TABLES[name]
+
+
+def test_buildings_are_searched_at_their_own_size(on_pairs):
+    overrides = ("data.image_size=(48,48)", "data.crop_size=(40,40)", "model.width=6")
+    asked = on_pairs(exp="identif_verif_oxford:backbone=caffenet", overrides=overrides)
+    results = run.run_experiment(asked)
+    assert (results["dataset"], results["trained_on"]) == ("oxford5k", "landmarks")
+    assert results["num_query"] == 10
+    assert results["data_source"] == "stand-in"
+    runs = {"I+V": run.planned_runs(run.make_job(asked), asked)[""]}
+    figures.FIGURES["ranked_lists"](runs, "").canvas.draw()
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("loss=both", "loss='both'; known: i, v, iv, contrastive"),
+        ("backbone=alexnet", "backbone='alexnet'; known: caffenet, vgg16, resnet50"),
+        ("ratio_rule=none", "sampler.ratio_rule='none'; known: paper, code, fixed"),
+        ("mean=median", "data.mean='median'; known: imagenet, channel, image"),
+        ("test_mode=twice", "test_mode='twice'; known: single, dense_flip"),
+    ],
+)
+def test_wrong_rows_say_what_is_known(on_pairs, row, message):
+    with pytest.raises(ValueError, match=message):
+        run.run_experiment(on_pairs(exp=f"identif_verif_market:{row}"))
+
+
+def test_mean_image_is_that_of_the_training_images():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (7, 4, 3, 3), dtype=np.uint8)
+    mean = inputs.mean_image([images[:3], images[3:]])
+    np.testing.assert_allclose(mean, images.astype(np.float64).mean(0), rtol=1e-12)
+
+
+def test_a_two_camera_test_set_is_query_and_gallery(pair_dir):
+    opened = data.open_partition(pair_dir, "cuhk03", "detected-1367-100", 0)
+    split = inputs.by_camera(opened["test"], "")
+    assert set(split["query"].cameras) == {1}
+    assert set(split["gallery"].cameras) == {2}
+    assert len(split["query"]) + len(split["gallery"]) == len(opened["test"])
+
+
+def test_unknown_protocols_and_partitions_are_refused(pair_dir, on_pairs):
+    config = job_of(on_pairs).config
+    with pytest.raises(ValueError, match="known: single-query"):
+        protocols.open_sources(pair_dir, config, "double-query", split=0)
+    config.dataset, config.data.partition = "cuhk03", "100-100"
+    with pytest.raises(ValueError, match="its partitions are"):
+        job.run(job_of(on_pairs).__class__(**{**vars(job_of(on_pairs)), "config": config}))
