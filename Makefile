@@ -5,14 +5,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test lint format clean
+.PHONY: run test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)  ## train and evaluate on a rendered stand-in, and write a report
 	$(BIN)/python experiments/run.py --exp=batch_contrastive_market
 
-test: lint  ## ruff and all tests
-	$(BIN)/python -m pytest -q
+# A file's tests stay in one process, for its fixtures are made once.
+PYTEST := $(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile
+
+test: lint  ## ruff and all tests but the slow ones
+	$(PYTEST) -m "not slow"
+
+test-slow: $(INSTALLED)  ## the slow tests
+	$(PYTEST) -m slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,15 +1,27 @@
 """Eight CPU devices for every test, set before JAX is imported."""
 
 import os
+import shutil
+import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.pop("REID_DATA_DIR", None)
+# The processes of one session, and the programs that tests start, compile each function once.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="reid_jax_tests_"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import pytest
+
+
+def pytest_unconfigure(config):
+    """Removes the compiled functions at the end of the session; workers leave them alone."""
+    directory = os.environ["JAX_COMPILATION_CACHE_DIR"]
+    if not hasattr(config, "workerinput") and "reid_jax_tests_" in directory:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

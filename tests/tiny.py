@@ -40,6 +40,18 @@ def batch_at(step, rows=slice(None)):
     return {name: value[rows] for name, value in batch.items()}
 
 
+def pair_batch(step, positives=3):
+    """A batch of pairs, with the positive ones on the first devices."""
+    batch = {}
+    for number, suffix in enumerate("ab"):
+        single = batch_at(10 * step + number)
+        single["key"] = row_keys(3, step, BATCH, stream=number)
+        batch |= {f"{name}_{suffix}": value for name, value in single.items()}
+    batch["same"] = np.arange(BATCH) < positives
+    batch["identity_b"] = np.where(batch["same"], batch["identity_a"], batch["identity_b"])
+    return batch
+
+
 def batches(first_step):
     """Batches from a step on, for ever."""
     step = first_step
@@ -101,7 +113,7 @@ def fit(workdir, *, num_devices=1, num_steps=8, checkpoint_every=2, batches=batc
             step,
             batches,
             devices=devices,
-            batch_size=BATCH,
+            images_per_step=BATCH,
             schedule=training.Schedule(
                 num_steps=num_steps,
                 log_every=3,

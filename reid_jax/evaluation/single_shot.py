@@ -298,6 +298,11 @@ def comparison_histogram(comparison: Comparison, *, num_bins: int = 100) -> Pair
     """
     present = comparison.gallery_rows >= 0
     values, match = comparison.distances[present], comparison.match[present]
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{int((~np.isfinite(values)).sum())} of {len(values)} distances are infinite, and a "
+            "histogram needs them finite; give what was not compared a large distance"
+        )
     low, high = values.min(), values.max()
     edges = np.linspace(low, high if high > low else low + 1, num_bins + 1)
     counts = (np.histogram(values[side], edges)[0] for side in (match, ~match))

@@ -17,19 +17,31 @@ from reid_jax.losses.centers import (
 from reid_jax.losses.classification import identification_loss, verification_loss
 from reid_jax.losses.inherent import compact_loss, scatter_loss
 from reid_jax.losses.metric import batch_hard_triplet_loss, contrastive_loss
+from reid_jax.losses.spatial_prior import (
+    center_prior,
+    inside_image_prior,
+    positive_scale_prior,
+    rotation_prior,
+    stn_prior,
+)
 
 __all__ = [
     "CenterState",
     "batch_contrastive_loss",
     "batch_hard_triplet_loss",
     "center_loss",
+    "center_prior",
     "compact_loss",
     "contrastive_loss",
     "identification_loss",
     "init_centers",
+    "inside_image_prior",
     "inter_center_loss",
     "intra_center_loss",
+    "positive_scale_prior",
+    "rotation_prior",
     "scatter_loss",
+    "stn_prior",
     "update_centers",
     "update_pair_centers",
     "verification_loss",

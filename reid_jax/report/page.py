@@ -19,6 +19,7 @@ _HEADLINES = ("rank1", "rank5", "map_step", "map_trapezoid", "minp")
 _TERM_HEADINGS = {
     "loss": "total loss",
     "identification_loss": "identification loss (nats)",
+    "verification_loss": "verification loss (nats)",
     "batch_contrastive_loss": "batch-contrastive loss",
     "center_loss": "center loss",
 }
@@ -307,7 +308,7 @@ def _facts(results: Mapping, config: Mapping) -> dict[str, str]:
     shown |= {
         name.replace("_", " ").capitalize(): value
         for name, value in results.items()
-        if name not in known
+        if name not in known and value is not None
     }
     if "num_runs" in results:
         del shown["Seed"]
@@ -343,8 +344,9 @@ def _training_figures(run: Run, training_distance: str, mark: str | None) -> str
         for name, values in training.items()
         if name == "loss" or name.endswith("_loss")
     }
-    if "accuracy" in training:
-        terms["accuracy in the batch (%)"] = 100.0 * training["accuracy"]
+    for name in ("accuracy", "verification_accuracy"):
+        if name in training:
+            terms[f"{name.replace('_', ' ')} in the batch (%)"] = 100.0 * training[name]
     figures = []
     if terms:
         steps = training["step"]

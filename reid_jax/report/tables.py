@@ -138,7 +138,7 @@ def _layout(table: Table) -> _Layout:
             for source in _SOURCES
             if any(percent((row.get(source) or {}).get(metric)) != _ABSENT for row in table.rows)
         ] or ["ours"]
-        groups.append((METRIC_HEADINGS.get(metric, metric), sources))
+        groups.append((_heading(metric), sources))
         keys += [(source, metric) for source in sources]
     has_notes = any(row.get("note") for row in table.rows)
     body = [
@@ -148,6 +148,13 @@ def _layout(table: Table) -> _Layout:
         for row in table.rows
     ]
     return _Layout(groups, body, has_notes, any("paper" in group for _, group in groups))
+
+
+def _heading(metric: str) -> str:
+    """'multi-query-average/rank1' -> 'multi-query-average rank-1'."""
+    *where, name = metric.split("/")
+    words = [part.replace("_", " ") for part in where]
+    return " ".join([*words, METRIC_HEADINGS.get(name, name)])
 
 
 def text_table(table: Table) -> str:

@@ -56,7 +56,7 @@ def fit(
     *,
     constants: tuple[Any, ...] = (),
     devices: Sequence[jax.Device],
-    batch_size: int,
+    images_per_step: int,
     schedule: Schedule,
     checkpoints: Checkpoints,
     workdir: Any,
@@ -72,7 +72,7 @@ def fit(
         batches: ``batches(first_step)`` gives this process's rows of each batch from there on.
         constants: further arguments of ``step``, already replicated.
         devices: this process's devices that share a batch.
-        batch_size: rows of the global batch.
+        images_per_step: images of the global batch, for the rate that is shown: two for a pair.
         schedule: lengths and intervals.
         checkpoints: where states go.
         workdir: where metrics go.
@@ -108,8 +108,8 @@ def fit(
         stop_requested = stack.enter_context(_stop_signals())
         bar = stack.enter_context(
             tqdm(
-                total=schedule.num_steps * batch_size,
-                initial=first_step * batch_size,
+                total=schedule.num_steps * images_per_step,
+                initial=first_step * images_per_step,
                 desc="training",
                 unit="img",
                 disable=not main,
@@ -124,7 +124,7 @@ def fit(
             batch = parallel.shard(next(iterator), devices)
             state, metrics = step(state, batch, *constants)
             pending.append(metrics)
-            bar.update(batch_size)
+            bar.update(images_per_step)
             done = number + 1
             last = done == schedule.num_steps
             stopping = bool(stop_requested)
@@ -133,7 +133,7 @@ def fit(
             if save or check or done % schedule.log_every == 0:
                 records = _records(pending, done - len(pending), learning_rate)
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                records[-1]["images_per_second"] = len(pending) * batch_size / elapsed
+                records[-1]["images_per_second"] = len(pending) * images_per_step / elapsed
                 bar.set_postfix(loss=f"{records[-1]['loss']:.3f}", refresh=False)
                 if log is not None:
                     for record in records:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
-__all__ = ["adam", "kernels", "sgd", "step_decay"]
+__all__ = ["adam", "freeze_until", "kernels", "sgd", "step_decay"]
 
 
 def step_decay(
@@ -52,6 +53,42 @@ def adam(schedule: optax.Schedule, *, weight_decay: float) -> optax.GradientTran
         optax.scale_by_adam(),
         optax.scale_by_learning_rate(schedule),
     )
+
+
+def freeze_until(
+    optimizer: optax.GradientTransformation,
+    is_trained: Callable[[Any], Any],
+    *,
+    num_steps: int,
+) -> optax.GradientTransformation:
+    """An optimizer that trains a part of the parameters alone for its first steps, then all.
+
+    It sees all gradients from the start, so that its moments are warm and its schedule is the same
+    for all parameters when the rest begins to move.
+
+    Args:
+        optimizer: of all parameters.
+        is_trained: ``is_trained(params)`` is a tree like them, True where they move from the start.
+        num_steps: for how many steps the rest is as it was.
+    """
+
+    def init(params: Any) -> tuple[jax.Array, Any]:
+        return jnp.zeros((), jnp.int32), optimizer.init(params)
+
+    def update(
+        gradients: Any, state: tuple[jax.Array, Any], params: Any
+    ) -> tuple[Any, tuple[jax.Array, Any]]:
+        step, inner = state
+        updates, inner = optimizer.update(gradients, inner, params)
+        moves = step >= num_steps
+        updates = jax.tree.map(
+            lambda trained, leaf: leaf if trained else jnp.where(moves, leaf, 0),
+            is_trained(updates),
+            updates,
+        )
+        return updates, (step + 1, inner)
+
+    return optax.GradientTransformation(init, update)
 
 
 def kernels(params: Any) -> Any:

@@ -373,6 +373,9 @@ def test_lists_and_histogram_leave_padding_out():
     assert histogram.different_pair_counts.sum() == present.sum() - compared.match.sum()
     with pytest.raises(ValueError, match="k must be"):
         comparison_lists(compared, k=0)
+    far = dataclasses.replace(compared, distances=np.full_like(compared.distances, np.inf))
+    with pytest.raises(ValueError, match="distances are infinite"):
+        comparison_histogram(far)
 
 
 def test_bad_input_is_named():

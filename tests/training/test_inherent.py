@@ -438,7 +438,7 @@ def fit(workdir, means, *, num_devices=2, num_steps=5, refresh_every=1, batches=
             batches,
             constants=(images,),
             devices=devices,
-            batch_size=BATCH,
+            images_per_step=BATCH,
             schedule=training.Schedule(
                 num_steps=num_steps,
                 log_every=2,

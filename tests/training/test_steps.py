@@ -5,12 +5,10 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import tiny
 
 from reid_jax import losses, models, parallel, training
-from reid_jax.data import row_keys
 from reid_jax.training import objectives, schedules
 
 
@@ -50,66 +48,6 @@ def test_every_model_takes_two_steps(model, method):
     assert np.isfinite(metrics["loss"])
     assert all(changed_leaves(first.params, state.params))
     assert all(changed_leaves(first.batch_stats, state.batch_stats))
-
-
-def pair_objective(outputs, batch, loss_state, *, axis_name=None):
-    """What a siamese method will minimise, to show that the step has room for it."""
-    verification = losses.verification_loss(outputs["pair_logits"], batch["same"])
-    identification = sum(
-        losses.identification_loss(outputs[f"logits_{s}"], batch[f"identity_{s}"]) for s in "ab"
-    )
-    contrastive = losses.contrastive_loss(
-        outputs["embedding_a"], outputs["embedding_b"], batch["same"], margin=1.0
-    )
-    positive = parallel.mean(contrastive, batch["same"], axis_name=axis_name, empty=jnp.nan)
-    loss = parallel.mean(verification + identification / 2, axis_name=axis_name)
-    return loss, (loss_state, {"positive_contrastive_loss": positive})
-
-
-def pair_batch(step, positives=3):
-    batch = {}
-    for number, suffix in enumerate("ab"):
-        single = tiny.batch_at(10 * step + number)
-        single["key"] = row_keys(3, step, tiny.BATCH, stream=number)
-        batch |= {f"{name}_{suffix}": value for name, value in single.items()}
-    batch["same"] = np.arange(tiny.BATCH) < positives
-    batch["identity_b"] = np.where(batch["same"], batch["identity_a"], batch["identity_b"])
-    return batch
-
-
-def pair_step(axis_name=None):
-    backbone = models.ResNet(blocks=(1, 1), bottleneck=False, width=4)
-    model = models.Siamese(
-        backbone, verification="square", num_identities=tiny.IDENTITIES, dropout=0.5
-    )
-    optimizer = optax.sgd(0.02)
-    image = jnp.zeros((1, *tiny.IMAGE))
-    state = training.create_state(model, optimizer, image, image, key=jax.random.key(0))
-    state = jax.tree.map(
-        lambda x: np.asarray(x, np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x, state
-    )
-    step = training.make_train_step(
-        model, optimizer, pair_objective, axis_name=axis_name, preprocess=tiny.preprocess
-    )
-    return step, state
-
-
-@pytest.mark.usefixtures("float64")
-def test_pairs_spread_unevenly_over_devices_give_the_same_step():
-    step, state = pair_step()
-    step = jax.jit(step)
-    expected = state
-    for number in range(2):
-        expected, metrics = step(expected, pair_batch(number))
-    assert np.isfinite(metrics["positive_contrastive_loss"])
-    assert all(changed_leaves(state.params, expected.params))
-    step, state = pair_step(parallel.AXIS)
-    devices = jax.local_devices()[:4]
-    step, state = parallel.pmap_step(step, devices), parallel.replicate(state, devices)
-    for number in range(2):
-        state, parallel_metrics = step(state, parallel.shard(pair_batch(number), devices))
-    tiny.assert_close(jax.device_get(state), jax.device_get(expected), 1e-10)
-    tiny.assert_close(parallel_metrics, metrics, 1e-10)
 
 
 def test_a_batch_without_positive_pairs_logs_nothing_for_them():

@@ -1,0 +1,70 @@
+"""Runs of inherent: mean codes exact and from the bank, and the triplet rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data_prep import stand_in
+from data_prep.prepare import prepare
+from experiments import run
+from reid_jax.training.logs import read_metrics
+
+SMALLER = ("data.image_size=(36,36)", "data.crop_size=(32,32)")
+
+
+@pytest.fixture(scope="module")
+def pku_dir(tmp_path_factory):
+    """A PKU-ReID tree of six identities, prepared."""
+    raw = tmp_path_factory.mktemp("raw_pku")
+    tree = stand_in.write_pku_reid(raw, num_identities=6, num_workers=1, progress=False)
+    data_dir = tmp_path_factory.mktemp("prepared_pku")
+    prepare("pku_reid", tree, data_dir, progress=False)
+    return data_dir
+
+
+@pytest.fixture
+def on_pku(options, pku_dir, tmp_path, monkeypatch):
+    """Options of a tiny run."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(exp, **changed):
+        overrides = [*SMALLER, "train.validate_every=1", *changed.pop("overrides", ())]
+        changed = {"workdir": None, "data_dir": str(pku_dir), **changed}
+        return options(exp=exp, overrides=overrides, **changed)
+
+    return make
+
+
+@pytest.mark.parametrize("means", ["exact", "bank"])
+def test_set3_logs_what_has_no_minimum(on_pku, means):
+    results = run.run_experiment(on_pku(f"inherent_pku:means={means}"))
+    assert results["protocol"] == "single-query"
+    assert (results["partition"], results["split"]) == ("57-57", 0)
+    assert results["num_query"] == results["num_gallery"] == 3 * 8
+    assert results["paper"]["rank1"] == 0.715
+    records = [r for r in read_metrics(f"runs/inherent_pku,means={means}") if "loss" in r]
+    assert {"scatter_loss", "compact_loss", "code_norm", "code_gap"} < set(records[0])
+    # The codes of the mean pass and of the training pass differ: other batch norm, other crop.
+    assert all(r["code_gap"] > 0 for r in records)
+
+
+def test_triplets_come_by_identity(on_pku):
+    asked = on_pku("inherent_pku:row=resnet18_htri", overrides=("sampler.batch_size=8",))
+    results = run.run_experiment(asked)
+    assert results["method"] == "triplet"
+    record = json.loads(Path("runs/inherent_pku,row=resnet18_htri/config.json").read_text())
+    assert record["config"]["model"]["identification"] is False
+    with pytest.raises(ValueError, match="is not a multiple of"):
+        run.run_experiment(
+            on_pku(
+                "inherent_pku:row=resnet18_htri", workdir="w", overrides=["sampler.batch_size=6"]
+            )
+        )
+
+
+def test_wrong_rows_say_what_is_known(on_pku):
+    with pytest.raises(ValueError, match="row='set4'; known: set1, set2, set3"):
+        run.run_experiment(on_pku("inherent_pku:row=set4"))
+    with pytest.raises(ValueError, match="expected one of exact, bank, batch, ema"):
+        run.run_experiment(on_pku("inherent_pku:means=median"))
