@@ -57,7 +57,7 @@ def evaluation_of(
     """
     from etils import epath
 
-    from experiments import datasets, job, protocols
+    from experiments import datasets, inputs, job, protocols
     from reid_jax import parallel
 
     record, network = job.load_run(workdir)
@@ -66,6 +66,7 @@ def evaluation_of(
     if dataset:
         config.update(dataset=dataset)
         config.evaluation.dataset = ""
+        config.data.joined = ()
     if partition is not None or config.dataset != own.dataset:
         config.data.partition = partition or ""
     split = record["split"] if split is None else split
@@ -82,7 +83,7 @@ def evaluation_of(
         "exp": record["exp"],
         "method": own.method,
         "dataset": tested,
-        "trained_on": own.dataset,
+        "trained_on": "+".join(inputs.training_datasets(own)),
         "data_source": protocols.data_source(data_dir, config, protocol),
         "partition": config.data.partition or None,
         "split": split,

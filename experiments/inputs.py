@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Callable, Iterable, Mapping
 
@@ -22,7 +23,9 @@ __all__ = [
     "open_images",
     "read_mean",
     "roles_text",
+    "training_datasets",
     "training_mean",
+    "training_source",
 ]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
@@ -73,6 +76,55 @@ def by_camera(pool: data.Source, prefix: str) -> dict[str, data.Source]:
         prefix + role: pool.take(np.flatnonzero(pool.cameras == camera), f"{pool.split}/{role}")
         for role, camera in zip(("query", "gallery"), cameras, strict=True)
     }
+
+
+def training_datasets(config: ConfigDict) -> tuple[str, ...]:
+    """Names of the data sets that a run trains on: ``data.joined``, or its own."""
+    return tuple(config.data.get("joined", ())) or (config.dataset,)
+
+
+def training_source(data_dir: epath.PathLike, config: ConfigDict, *, split: int) -> data.Source:
+    """The images that a run trains on: its data set's, or those of ``data.joined``.
+
+    Of joined data sets these are all images of the identities that both views saw, whatever is
+    tested on them elsewhere; the run is evaluated on its own data set, which is not trained on.
+
+    Args:
+        data_dir: where the data sets are prepared.
+        config: with ``dataset``, ``data.partition`` and, for several data sets, ``data.joined``.
+        split: number of the split of the partition.
+    Raises:
+        ValueError: if a data set has no such images, or cannot be joined.
+    """
+    joined = config.data.get("joined", ())
+    if not joined:
+        return open_images(data_dir, config, ("train",), split=split)["train"]
+    unknown = [name for name in joined if name not in JOINED]
+    if unknown or config.dataset in joined:
+        raise ValueError(
+            f"data.joined={tuple(joined)}; known: {', '.join(JOINED)}, without the data set "
+            f"{config.dataset} that is tested on"
+        )
+    source = data.join([part for name in joined for part in JOINED[name](data_dir)], "joined")
+    sides = [np.unique(source.identities[source.cameras == view]) for view in (1, 2)]
+    people = np.intersect1d(*sides)
+    kept = np.isin(source.identities, people[people > 0])
+    return source.take(np.flatnonzero(kept), "joined")
+
+
+def _cuhk03(data_dir: epath.PathLike) -> list[data.Source]:
+    """The detector's boxes of all identities of the first three groups."""
+    return list(data.open_partition(data_dir, "cuhk03", "detected-1160-100-100", 0).values())
+
+
+def _market1501(data_dir: epath.PathLike) -> list[data.Source]:
+    """Training and gallery images; cameras 1 to 3 are the first view, 4 to 6 the second."""
+    parts = [data.open_split(data_dir, "market1501", split) for split in ("train", "gallery")]
+    return [dataclasses.replace(p, cameras=np.where(p.cameras <= 3, 1, 2)) for p in parts]
+
+
+JOINED = {"cuhk03": _cuhk03, "market1501": _market1501}
+"""``JOINED[dataset](data_dir) -> sources`` of two views"""
 
 
 # Normalisation ---------------------------------------------------------------------------------

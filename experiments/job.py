@@ -105,10 +105,10 @@ def run(job: Job) -> dict[str, Any]:
         "exp": job.exp,
         "method": job.config.method,
         "dataset": job.config.evaluation.dataset or job.config.dataset,
-        "trained_on": job.config.dataset,
+        "trained_on": "+".join(inputs.training_datasets(job.config)),
         "data_source": protocols.data_source(job.data_dir, job.config, protocol),
         "partition": job.config.data.partition or None,
-        "split": job.split,
+        "split": job.split if job.config.data.partition else None,
         "scale": job.scale,
         "seed": job.seed,
         "steps": trained.steps,
@@ -186,6 +186,8 @@ def _train(
         parallel.say(
             "No model.weights given: training from scratch, where the paper fine-tunes ImageNet."
         )
+    if config.model.get("start_from"):
+        state, weights = _with_start(job, state)
 
     resident = len(source) * 3 * int(np.prod(config.data.image_size)) <= RESIDENT_BYTES
     images = None
@@ -250,7 +252,7 @@ def _train(
         batches,
         constants=constants,
         devices=devices,
-        batch_size=batch_size,
+        images_per_step=batch_size * len(examples),
         schedule=training.Schedule(
             num_steps=num_steps, refresh_every=method.refresh_every, **config.train
         ),
@@ -282,10 +284,16 @@ def training_length(config: ConfigDict, sampler: Any) -> tuple[int, tuple[int, .
 def _optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:
     name, decay = config.optimizer.name, config.optimizer.weight_decay
     if name == "sgd":
-        return schedules.sgd(schedule, momentum=config.optimizer.momentum, weight_decay=decay)
-    if name == "adam":
-        return schedules.adam(schedule, weight_decay=decay)
-    raise ValueError(f"optimizer.name={name!r}; known: adam, sgd")
+        optimizer = schedules.sgd(schedule, momentum=config.optimizer.momentum, weight_decay=decay)
+    elif name == "adam":
+        optimizer = schedules.adam(schedule, weight_decay=decay)
+    else:
+        raise ValueError(f"optimizer.name={name!r}; known: adam, sgd")
+    if head_steps := config.optimizer.get("head_steps", 0):
+        optimizer = schedules.freeze_until(
+            optimizer, networks.is_identification_head, num_steps=head_steps
+        )
+    return optimizer
 
 
 def _with_weights(
@@ -299,6 +307,33 @@ def _with_weights(
     loaded, weights = pretrained.load_weights(config.model.weights, backbone, own)
     if siamese:
         loaded = {k: {**variables[k], "backbone": tree} for k, tree in loaded.items()}
+    return state.replace(**loaded), weights
+
+
+def _with_start(job: Job, state: training.TrainState) -> tuple[training.TrainState, dict[str, Any]]:
+    """The state with the network of the run ``model.start_from``, but for the head."""
+    start = epath.Path(job.config.model.start_from).expanduser()
+    if not (start / "results.json").exists():
+        raise FileNotFoundError(
+            f"model.start_from={start} is not the work directory of a finished run: it holds no "
+            "results.json; finish that run first, or give another"
+        )
+    results = json.loads((start / "results.json").read_text())
+    own_source = protocols.data_source(job.data_dir, job.config, job.config.evaluation.protocol)
+    if results["data_source"] == "stand-in" != own_source:
+        raise ValueError(
+            f"model.start_from={start} was trained on stand-in data, and the data here is "
+            f"{own_source}: train it on such data too"
+        )
+    record, other = load_run(start)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    try:
+        loaded, taken = networks.with_variables_of(variables, other.variables)
+    except ValueError as error:
+        raise ValueError(f"model.start_from={start} ({record['exp']}): {error}") from error
+    facts = {name: results[name] for name in ("exp", "scale", "seed", "steps", "trained_on")}
+    fingerprint = record["training_fingerprint"]
+    weights = {"start_from": str(start), **facts, "training_fingerprint": fingerprint, **taken}
     return state.replace(**loaded), weights
 
 
@@ -357,11 +392,11 @@ def _claimed(job: Job) -> tuple[data.Source, np.ndarray]:
     Raises:
         ValueError: if the directory belongs to another run, with what differs.
     """
-    source = inputs.open_images(job.data_dir, job.config, ("train",), split=job.split)["train"]
+    source = inputs.training_source(job.data_dir, job.config, split=job.split)
     labels, identity_of_label = data.identity_labels(source.identities)
     if len(identity_of_label) < 2:
         raise ValueError(
-            f"the training split of {job.config.dataset} has {len(identity_of_label)} identity: "
+            f"the training split of {source.dataset} has {len(identity_of_label)} identity: "
             "there is nothing to tell apart; prepare a data set with at least two."
         )
     record = {
@@ -458,6 +493,7 @@ def summary_text(results: Mapping[str, Any]) -> str:
         for name, value in results["metrics"].items()
     }
     columns = [name for name in report.METRIC_HEADINGS if name in ours]
+    columns += [name for name in ours if name not in columns]
     seed = f"{results['num_runs']} runs" if "num_runs" in results else f"seed {results['seed']}"
     title = f"{results['exp']} on {results['dataset']}, {results['scale']} scale, {seed}"
     row = {"label": results["exp"], "ours": ours}

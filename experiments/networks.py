@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from experiments import inputs
@@ -19,11 +20,18 @@ __all__ = [
     "build_model",
     "embedder",
     "example_images",
+    "is_identification_head",
     "is_of_pairs",
     "single_image_network",
+    "with_variables_of",
 ]
 
-NOT_FIELDS = ("name", "weights", "identification", "verification", "verification_dropout")
+NOT_FIELDS = (
+    *("name", "weights", "start_from"),
+    *("identification", "verification", "verification_dropout"),
+)
+IDENTIFICATION_HEAD = "identification"
+SHOWN_DIFFERENCES = 8
 TEST_MODES = ("single", "dense_flip")
 
 
@@ -65,8 +73,43 @@ def single_image_network(config: ConfigDict, variables: Any) -> tuple[nn.Module,
     """The network for single images without its head, and its share of trained variables."""
     if "backbone" in variables["params"]:
         variables = models.backbone_variables(variables)
-    params = {k: v for k, v in variables["params"].items() if k != "identification"}
+    params = {k: v for k, v in variables["params"].items() if k != IDENTIFICATION_HEAD}
     return build_backbone(config), {**variables, "params": params}
+
+
+def is_identification_head(params: Any) -> Any:
+    """A tree like ``params`` that is True at the parameters of the identification head."""
+    return traverse_util.path_aware_map(lambda path, _: IDENTIFICATION_HEAD in path, params)
+
+
+def with_variables_of(variables: Any, others: Any) -> tuple[Any, dict[str, Any]]:
+    """The variables of a network with all but its identification head from another training of it.
+
+    Args:
+        variables: the network's own, fresh.
+        others: of the other training, whose identities may be others.
+    Returns:
+        The variables; and a report: ``matched``, the number of tensors that were taken, and
+        ``kept``, the names of those that are as they were.
+    Raises:
+        ValueError: if the two are not of the same network, with what differs.
+    """
+    own, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (variables, others))
+    kept = [name for name in own if IDENTIFICATION_HEAD in name.split("/")]
+    taken = {k: v for k, v in theirs.items() if IDENTIFICATION_HEAD not in k.split("/")}
+    here = {name: list(leaf.shape) for name, leaf in own.items() if name not in kept}
+    there = {name: list(leaf.shape) for name, leaf in taken.items()}
+    differing = [
+        f"{name}: {there.get(name, 'absent')} there, {here.get(name, 'absent')} here"
+        for name in {**here, **there}
+        if there.get(name) != here.get(name)
+    ]
+    if differing:
+        more = len(differing) - SHOWN_DIFFERENCES
+        listed = differing[:SHOWN_DIFFERENCES] + [f"and {more} more"] * (more > 0)
+        raise ValueError("it is of another network:\n  " + "\n  ".join(listed))
+    report = {"matched": len(taken), "kept": kept}
+    return traverse_util.unflatten_dict({**own, **taken}, sep="/"), report
 
 
 def embedder(

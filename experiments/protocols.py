@@ -85,7 +85,8 @@ class Outcome:
 
 def needed_datasets(config: ConfigDict, protocol: str) -> list[str]:
     """The data sets that a run and a protocol need."""
-    names = [config.dataset, config.evaluation.dataset or config.dataset]
+    names = [*inputs.training_datasets(config), config.dataset]
+    names.append(config.evaluation.dataset or config.dataset)
     names += [DISTRACTORS] * ("distractors" in PROTOCOLS.get(protocol, ()))
     return list(dict.fromkeys(names))
 

@@ -54,6 +54,8 @@ def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
 
     job = make_job(options)
     runs = planned_runs(job, options)
+    if not all((run.workdir / "results.json").exists() for run in runs.values()):
+        provide_start(job, options)
     if list(runs) == [""]:
         results = jobs.run(runs[""])
     else:
@@ -69,6 +71,27 @@ def run_experiment(options: argparse.Namespace) -> dict[str, Any]:
     parallel.say(jobs.summary_text(results))
     parallel.say(f"report:  {common_workdir(runs) / 'report.html'}")
     return results
+
+
+def provide_start(job: Any, options: argparse.Namespace) -> None:
+    """Does the run that a job starts from, where that is to be in an experiment's own place.
+
+    It is the experiment as it is: split 0, seed 0 and no ``--set``.
+    """
+    from etils import epath
+
+    from experiments import configs
+
+    start = job.config.model.get("start_from", "")
+    place, _, name = start.partition("/")
+    exp = name.replace(",", ":", 1)
+    of_experiment = place == "runs" and exp.partition(":")[0] in configs.EXPERIMENTS
+    if not of_experiment or (epath.Path(start) / "results.json").exists():
+        return
+    parallel.say(f"{job.exp} starts from {start}, which is not finished: that run comes first.")
+    own = {"exp": exp, "dataset": None, "workdir": None, "overrides": []}
+    own |= {"seed": 0, "repeats": 1, "splits": "0"}
+    run_experiment(argparse.Namespace(**{**vars(options), **own}))
 
 
 def make_job(options: argparse.Namespace, *, num_val_identities: int = 0) -> Any:

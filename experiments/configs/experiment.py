@@ -23,6 +23,7 @@ __all__ = [
 
 _MAY_BE_ZERO = (
     "data.shift",
+    "optimizer.head_steps",
     "optimizer.num_epochs",
     "train.validate_every",
 )
@@ -112,6 +113,7 @@ def with_keys_of(base: Callable[..., ConfigDict]) -> Callable[[Callable], Callab
 
 def _identity(config: ConfigDict) -> list:
     network = {k: v for k, v in config.model.items() if k not in _SIZES}
+    network["start_from"] = bool(network.get("start_from"))
     protocol = config.evaluation.protocol
     return [config.method, config.dataset, config.data.partition, config.loss, network, protocol]
 

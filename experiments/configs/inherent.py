@@ -37,7 +37,7 @@ def inherent(
     *,
     dataset: str,
     row: str = "set3",
-    means: str | None = None,
+    means: str = "",
     scatter_cap: float = 0.0,
 ) -> ConfigDict:
     """A row of Table 1."""

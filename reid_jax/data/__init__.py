@@ -17,6 +17,7 @@ from reid_jax.data.source import (
     dataset_dir,
     decode,
     identity_labels,
+    join,
     load_images,
     open_split,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "identity_labels",
     "image_batches",
     "image_sizes",
+    "join",
     "landmark_queries",
     "load_images",
     "open_partition",

@@ -24,6 +24,7 @@ __all__ = [
     "dataset_dir",
     "decode",
     "identity_labels",
+    "join",
     "load_images",
     "open_split",
 ]
@@ -107,6 +108,22 @@ class _TakenImages:
 
     def __getitem__(self, row: int) -> bytes:
         return self._images[self._rows[row]]
+
+
+class _JoinedImages:
+    """The images of several sources, one source after the other."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources = sources
+        self._ends = np.cumsum([len(source) for source in sources])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, row: int) -> bytes:
+        place = int(np.searchsorted(self._ends, row, side="right"))
+        source = self._sources[place]
+        return source[row - (self._ends[place] - len(source))]
 
 
 class _RecordImages:
@@ -243,6 +260,47 @@ def _local_copy(directory: str, split: str) -> str:
 
 def _damaged(directory: epath.Path, what: str) -> str:
     return f"the prepared data set in {directory} is damaged ({what}); delete and prepare it again"
+
+
+def join(sources: Sequence[Source], split: str) -> Source:
+    """Several sources as one: no identity of a data set is one of another data set.
+
+    Args:
+        sources: splits of one data set or several. Those of the same data set number its identities
+            alike.
+        split: name of the new source.
+
+    Returns:
+        The source, one after the other. Its data set is named `a+b`, its files begin with their
+        data set, and the identities of a data set come after the highest one of the data sets
+        before it; junk and distractors stay what they are. Images are still read when indexed.
+
+    Raises:
+        ValueError: if there is no source, or some have cameras and others have none.
+    """
+    if not sources:
+        raise ValueError("there is no source to join; expected at least one")
+    without = [source.dataset for source in sources if source.cameras is None]
+    if 0 < len(without) < len(sources):
+        raise ValueError(f"{', '.join(without)} has no cameras and the other sources have")
+    offsets, highest = {}, 0
+    for dataset in dict.fromkeys(source.dataset for source in sources):
+        offsets[dataset] = highest
+        of_dataset = [source.identities for source in sources if source.dataset == dataset]
+        highest += max((int(ids.max()) for ids in of_dataset if ids.size), default=0)
+    identities = [
+        np.where(source.identities > schema.DISTRACTOR, offsets[source.dataset], 0)
+        + source.identities
+        for source in sources
+    ]
+    return Source(
+        dataset="+".join(offsets),
+        split=split,
+        files=[f"{source.dataset}/{file}" for source in sources for file in source.files],
+        identities=np.concatenate(identities),
+        cameras=None if without else np.concatenate([source.cameras for source in sources]),
+        images=_JoinedImages(sources),
+    )
 
 
 def identity_labels(identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

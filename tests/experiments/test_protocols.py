@@ -37,7 +37,7 @@ def pair_dir(data_dir, tmp_path_factory):
         "oxford5k": stand_in.write_oxford5k(
             raw,
             num_landmarks=2,
-            num_good=2,
+            num_good=5,
             num_ok=1,
             num_junk=1,
             num_streets=2,
