@@ -12,6 +12,9 @@ os.environ.pop("REID_DATA_DIR", None)
 # The processes of one session, and the programs that tests start, compile each function once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="reid_jax_tests_"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+# Compilation is most of what the tests do, and takes a third of the time without XLA's costly
+# passes. Set it to 0 to test what users run.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import jax
 import pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -48,7 +49,11 @@ def create_state(
         key: for the initial parameters.
         loss_state: the objective's initial state.
     """
-    variables = jax.jit(model.init, static_argnames="train")(key, *images, train=False)
+    # Random numbers of many shapes take XLA's CPU compiler ten seconds to optimise, and are drawn
+    # once.
+    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    init = jax.jit(functools.partial(model.init, train=False), compiler_options=options)
+    variables = init(key, *images)
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

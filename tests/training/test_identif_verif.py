@@ -87,6 +87,7 @@ def test_weighted_sum_and_gradient(name, seed):
         np.testing.assert_allclose(gradient[key], expected, rtol=1e-5, atol=1e-7, err_msg=key)
 
 
+@pytest.mark.usefixtures("float64")
 def test_weights_are_one_and_two_halves():
     outputs, batch = example(0)
     _, (_, metrics) = OBJECTIVES["iv"](outputs, batch, None)
