@@ -63,7 +63,7 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
     ]
     results_dir = Path(options.results_dir)
     sources, commands, measured = set(), [], {}
-    wanted = [row for row in table.rows if options.rows in row[0]]
+    wanted = [row for row in table.rows if any(t in row[0] for t in options.rows.split(","))]
     if not wanted:
         labels = ", ".join(label for label, *_ in table.rows)
         raise ValueError(f"--rows={options.rows}: no row of {name} has it; the rows are {labels}")
