@@ -160,17 +160,19 @@ def paired_differences(
 def make_figure(name: str, figure: Any, options: argparse.Namespace) -> None:
     """Draws a figure from the first run of each of its rows."""
     from experiments import figures
-    from reid_jax import parallel
+    from reid_jax import parallel, report
 
     runs = {}
     for heading, exp in figure.rows.items():
         row = row_options(exp, options)
-        run_experiment(row)
+        results = run_experiment(row)
         runs[heading] = next(iter(planned_runs(make_job(row), row).values()))
     if parallel.is_single_process():
         drawn = figures.FIGURES[figure.draw](runs, figure.protocol)
+        if mark := report.data_mark(results["data_source"]):
+            drawn.text(0.5, -0.01, mark, ha="center", va="top", fontsize=9)
         path = Path("runs") / f"{name.replace('/', '_figure_')}.png"
-        drawn.savefig(path, dpi=150)
+        drawn.savefig(path, dpi=150, bbox_inches="tight")
         parallel.say(f"figure: {path}")
     else:
         raise ValueError("a figure is drawn by one process: give the same command on one host")

@@ -27,6 +27,13 @@ def pytest_unconfigure(config):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _free_compiled_functions():
+    """A worker would hold gigabytes of them at the end."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def float64():
     """Runs a test in double precision."""

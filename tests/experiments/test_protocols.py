@@ -3,12 +3,23 @@
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import evaluate, figures, inputs, job, protocols, run, tables
+from experiments import (
+    configs,
+    evaluate,
+    figures,
+    inputs,
+    job,
+    networks,
+    protocols,
+    run,
+    tables,
+)
 from reid_jax import data
 from reid_jax.training.logs import read_metrics
 
@@ -124,19 +135,13 @@ def test_splits_have_their_own_identities_and_a_mean(on_pairs, pair_dir, capsys)
     table = on_pairs(exp="", splits="0,2")
     table.results_dir, table.rows = "results", "ResNet-50 (V)"
     with pytest.raises(ValueError, match="the rows are CaffeNet"):
-        tables.make_table("identif_verif/5", tables_of("identif_verif/5"), table)
+        tables.make_table("identif_verif/5", configs.TABLES["identif_verif/5"], table)
     results = run.run_experiment(asked)
     tables.add_protocol(results, "multi-shot", asked)
     assert 0 <= results["metrics"]["multi-shot/rank1"] <= 1
     assert set(results["run_metrics"]["split_2"]) > {"rank1", "multi-shot/rank1"}
     runs = {"V": next(iter(run.planned_runs(run.make_job(asked), asked).values()))}
     figures.FIGURES["ranked_lists"](runs, "multi-shot").canvas.draw()
-
-
-def tables_of(name):
-    from experiments import configs
-
-    return configs.TABLES[name]
 
 
 def test_buildings_are_searched_at_their_own_size(on_pairs):
@@ -187,3 +192,29 @@ def test_unknown_protocols_and_partitions_are_refused(pair_dir, on_pairs):
     config.dataset, config.data.partition = "cuhk03", "100-100"
     with pytest.raises(ValueError, match="its partitions are"):
         job.run(job_of(on_pairs).__class__(**{**vars(job_of(on_pairs)), "config": config}))
+
+
+def test_dense_flip_sums_unit_vectors_of_all_places_and_the_mirror_image():
+    config = configs.build_config(
+        "identif_verif_market:test_mode=dense_flip", configs.EXPERIMENTS, scale="small"
+    )
+    configs.apply_overrides(
+        config, ["data.image_size=(96,64)", "data.crop_size=(64,32)", "model.width=4"]
+    )
+    single = networks.build_backbone(config)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 96, 64, 3)).astype(np.uint8)
+    variables = single.init(jax.random.key(0), images.astype(np.float32), train=False)
+    embed, own, size = networks.embedder(config, variables, np.full(3, 120.0))
+    assert size == (96, 64)
+    found = embed(own, images)
+    for row, image in enumerate(images):
+        total = 0
+        for seen in (image, image[:, ::-1]):
+            inputs_of = (seen[None].astype(np.float32) - 120) / 64
+            last = np.asarray(single.apply(variables, inputs_of, train=False)["res5"])[0]
+            for top in range(2):  # The last map is 3 x 2, the window of training 2 x 1.
+                for left in range(2):
+                    mean = last[top : top + 2, left].mean(0)
+                    total = total + mean / np.linalg.norm(mean)
+        np.testing.assert_allclose(found[row], total / np.linalg.norm(total), atol=1e-5)
