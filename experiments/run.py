@@ -9,6 +9,7 @@ import argparse
 import ctypes
 import dataclasses
 import errno
+import json
 import os
 import shlex
 import sys
@@ -160,7 +161,8 @@ def planned_runs(job: Any, options: argparse.Namespace) -> dict[str, Any]:
     single_run_is_there = (workdir / "config.json").exists()
     if not several_splits and options.repeats == 1:
         if not single_run_is_there and (workdir / "results.json").exists():
-            place = f"seed_{job.seed}" if (workdir / f"seed_{job.seed}").exists() else "split_0"
+            names = json.loads((workdir / "results.json").read_text()).get("runs", [""])
+            place = "split_0" if names[0].startswith("split") else f"seed_{job.seed}"
             parallel.say(f"{workdir} holds several runs, which are kept: this run is in {place}.")
             workdir /= place
         return {"": dataclasses.replace(job, workdir=workdir)}

@@ -50,8 +50,9 @@ def create_state(
         loss_state: the objective's initial state.
     """
     # Random numbers of many shapes take XLA's CPU compiler ten seconds to optimise, and are drawn
-    # once.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    # once. A function that is being traced takes no options.
+    plain = jax.default_backend() != "cpu" or isinstance(key, jax.core.Tracer)
+    options = None if plain else {"xla_backend_optimization_level": 0}
     init = jax.jit(functools.partial(model.init, train=False), compiler_options=options)
     variables = init(key, *images)
     params = variables["params"]

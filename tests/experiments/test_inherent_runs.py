@@ -10,6 +10,7 @@ from data_prep.prepare import prepare
 from experiments import run
 from reid_jax.training.logs import read_metrics
 
+SET3 = {"rank1": 0.715, "rank5": 0.908, "rank10": 0.956, "rank20": 0.989, "map_step": 0.568}
 SMALLER = ("data.image_size=(36,36)", "data.crop_size=(32,32)")
 
 
@@ -42,7 +43,8 @@ def test_set3_logs_what_has_no_minimum(on_pku, means):
     assert results["protocol"] == "single-query"
     assert (results["partition"], results["split"]) == ("57-57", 0)
     assert results["num_query"] == results["num_gallery"] == 3 * 8
-    assert results["paper"]["rank1"] == 0.715
+    # At the small scale the row has its means from the bank.
+    assert results["paper"] == (None if means == "exact" else SET3)
     records = [r for r in read_metrics(f"runs/inherent_pku,means={means}") if "loss" in r]
     assert {"scatter_loss", "compact_loss", "code_norm", "code_gap"} < set(records[0])
     # The codes of the mean pass and of the training pass differ: other batch norm, other crop.

@@ -49,7 +49,7 @@ if __name__ == "__main__":
         np.float32(2),
         lambda rows: iter(np.split(images[rows], [2])),
         num_images=7,
-        images_per_step=2,
+        batch_size=2,
         description="embedding",
     )
     np.testing.assert_array_equal(features, images.sum((1, 2)) * 2)
