@@ -35,7 +35,7 @@ def uninterrupted(tmp_path_factory):
     return tiny.fit(workdir, num_devices=4), workdir
 
 
-@pytest.mark.parametrize("step", np.random.default_rng().integers(1, 8, 1).tolist())
+@pytest.mark.parametrize("step", [1, 5])  # Before the first checkpoint, and after one.
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step, uninterrupted):
     with pytest.raises(Killed):
         tiny.fit(tmp_path, num_devices=4, batches=killed_at(step))
