@@ -4,10 +4,9 @@ It is also called the CAMPUS data set. Its images are one pool, divided by parti
 """
 
 from data_prep.builder import ReidBuilder
-from data_prep.listing import Listing, official_problems
-from data_prep.partitions import random_partitions
+from data_prep.listing import Listing
 from data_prep.raw import RawTree
-from data_prep.regular import regular_records
+from data_prep.regular import read_regular
 
 __all__ = ["FOLDER", "OFFICIAL", "PARTITIONS", "Builder", "read"]
 
@@ -41,17 +40,12 @@ def read(tree: RawTree) -> tuple[RawTree, Listing]:
     Raises:
         ValueError: if the official folder is not there.
     """
-    tree = tree.at(tree.root([FOLDER]))
-    official = not tree.is_stand_in
-    records, problems = regular_records(
-        tree.images(FOLDER),
+    return read_regular(
+        tree,
+        FOLDER,
         r"(\d{4})(\d{3})\.png",
         CAMERAS,
         form="0001001.png: identity, then image 001 to 004",
-        num_identities=OFFICIAL["images"]["identities"] if official else None,
+        official=OFFICIAL,
+        partitions=PARTITIONS,
     )
-    splits = {"images": records}
-    if official:
-        problems += official_problems(splits, OFFICIAL)
-    partitions = random_partitions("images", records, PARTITIONS)
-    return tree, Listing(splits, problems=problems, official=official, partitions=partitions)

@@ -4,12 +4,14 @@ import posixpath
 import re
 from collections.abc import Iterable
 
-from data_prep.listing import Problem, Record
+from data_prep.listing import Listing, Problem, Record, official_problems
+from data_prep.partitions import random_partitions
+from data_prep.raw import RawTree
 
-__all__ = ["regular_records"]
+__all__ = ["read_regular"]
 
 
-def regular_records(
+def _records(
     files: Iterable[str],
     pattern: str,
     cameras: dict[tuple[int, ...], int],
@@ -54,3 +56,44 @@ def regular_records(
             for place in lacking
         ]
     return records, problems
+
+
+def read_regular(
+    tree: RawTree,
+    folder: str,
+    pattern: str,
+    cameras: dict[tuple[int, ...], int],
+    *,
+    form: str,
+    official: dict[str, dict[str, int]],
+    partitions: dict[str, tuple[int, int, int]],
+) -> tuple[RawTree, Listing]:
+    """The tree from its official root, and its images with random partitions.
+
+    Args:
+        tree: the raw files, the folder anywhere below.
+        folder: the folder of the images.
+        pattern, cameras, form: as for `_records`.
+        official: the official counts; those of a stand-in are its own.
+        partitions: training and test identities and number of splits of each partition.
+
+    Returns:
+        The tree, and what it holds as the split `images`.
+
+    Raises:
+        ValueError: if the folder is not there.
+    """
+    tree = tree.at(tree.root([folder]))
+    is_official = not tree.is_stand_in
+    records, problems = _records(
+        tree.images(folder),
+        pattern,
+        cameras,
+        form=form,
+        num_identities=official["images"]["identities"] if is_official else None,
+    )
+    splits = {"images": records}
+    if is_official:
+        problems += official_problems(splits, official)
+    found = random_partitions("images", records, partitions)
+    return tree, Listing(splits, problems=problems, official=is_official, partitions=found)

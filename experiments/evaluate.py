@@ -56,12 +56,13 @@ def evaluation_of(
     that are newer than the run's own are taken as they are.
     """
     from etils import epath
+    from ml_collections import ConfigDict
 
     from experiments import datasets, inputs, job, protocols
     from reid_jax import parallel
 
-    record, network = job.load_run(workdir)
-    own = network.config
+    record = job.read_record(workdir)
+    own = ConfigDict(record["config"])
     config = own.copy_and_resolve_references()
     if dataset:
         config.update(dataset=dataset)
@@ -74,10 +75,14 @@ def evaluation_of(
     tested = config.evaluation.dataset or config.dataset
     path = workdir / f"evaluation,{tested},{protocol}.json"
     if reuse and path.exists() and path.stat().mtime >= (workdir / "results.json").stat().mtime:
-        return json.loads(path.read_text()), path
+        found = json.loads(path.read_text())
+        # The same file holds what evaluate.py found on another split of the data set.
+        if (found["partition"], found["split"]) == (config.data.partition or None, split):
+            return found, path
     data_dir = epath.Path(data_dir or record["data_dir"]).expanduser()
     datasets.provide(data_dir, protocols.needed_datasets(config, protocol))
     sources = protocols.open_sources(data_dir, config, protocol, split=split)
+    _, network = job.load_run(workdir)
     outcome = protocols.evaluate(network, sources, protocol)
     results = {
         "exp": record["exp"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 import cv2
 import jax
@@ -22,7 +22,6 @@ __all__ = [
     "normalisation",
     "open_images",
     "read_mean",
-    "roles_text",
     "training_datasets",
     "training_mean",
     "training_source",
@@ -224,11 +223,3 @@ def training_mean(
     if config.data.mean != "imagenet":
         parallel.say(f"Mean of {len(source):,} training images (data.mean={config.data.mean}).")
     return input_mean(config, images)
-
-
-def roles_text(sources: Mapping[str, data.Source]) -> str:
-    """One line on how many images and identities each role has."""
-    return "; ".join(
-        f"{role}: {len(s):,} images of {len(np.unique(s.identities)):,} identities"
-        for role, s in sources.items()
-    )

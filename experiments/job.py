@@ -31,6 +31,7 @@ __all__ = [
     "Trained",
     "deviations",
     "load_run",
+    "read_record",
     "run",
     "summary_text",
     "train",
@@ -352,18 +353,28 @@ def _mean(job: Job, source: data.Source, images: np.ndarray | None) -> np.ndarra
     return mean
 
 
+def read_record(workdir: epath.PathLike) -> dict[str, Any]:
+    """The record (``config.json``) of a run.
+
+    Raises:
+        FileNotFoundError: if the directory holds no run.
+    """
+    path = epath.Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{workdir} holds no config.json: it is not the work directory of a run"
+        )
+    return json.loads(path.read_text())
+
+
 def load_run(workdir: epath.PathLike) -> tuple[dict[str, Any], protocols.Network]:
-    """The record (``config.json``) and the network of a run, for another evaluation of it.
+    """The record and the network of a run, for another evaluation of it.
 
     Raises:
         FileNotFoundError: if the directory holds no run or no checkpoint.
     """
     workdir = epath.Path(workdir)
-    if not (workdir / "config.json").exists():
-        raise FileNotFoundError(
-            f"{workdir} holds no config.json: it is not the work directory of a run"
-        )
-    record = json.loads((workdir / "config.json").read_text())
+    record = read_record(workdir)
     config = ConfigDict(record["config"])
     model = networks.build_model(config, record["num_identities"])
     variables = jax.eval_shape(

@@ -43,9 +43,6 @@ def build_backbone(config: ConfigDict, **fields: Any) -> nn.Module:
 
 def build_model(config: ConfigDict, num_identities: int) -> nn.Module:
     """The network that is trained: single images, or pairs of them with ``model.verification``."""
-    if "verification" not in config.model:
-        options = {k: v for k, v in config.model.items() if k not in NOT_FIELDS}
-        return models.build(config.model.name, **options)
     heads = {"num_identities": num_identities if config.model.identification else None}
     if not config.model.verification:
         return build_backbone(config, dropout=config.model.dropout, **heads)

@@ -126,15 +126,14 @@ def validation_sources(
     data_dir: epath.PathLike, config: ConfigDict, *, split: int
 ) -> tuple[dict[str, data.Source], str] | None:
     """Images of validation identities with the protocol for them, or None if there are none."""
-    if not config.data.partition:
-        if "val_query" not in data.dataset_card(data_dir, config.dataset)["counts"]:
-            return None
-    else:
+    if config.data.partition:
         known = data.open_partition(data_dir, config.dataset, config.data.partition, split)
-        if not known.keys() & {"val", "val_query"}:
-            return None
+    else:
+        known = data.dataset_card(data_dir, config.dataset)["counts"]
+    if not known.keys() & {"val", "val_query"}:
+        return None
     protocol = config.evaluation.protocol
-    if protocol.startswith("multi-query"):
+    if PROTOCOLS[protocol] != ("test",):
         protocol = "single-query"
     roles = [("val" if role == "test" else f"val_{role}") for role in PROTOCOLS[protocol]]
     found = inputs.open_images(data_dir, config, roles, split=split)
@@ -145,7 +144,7 @@ def validation_sources(
 
 
 def embed(network: Network, source: data.Source) -> np.ndarray:
-    """[N, D] embeddings of unit length of a source's images."""
+    """[N, D] embeddings of a source's images, of unit length if ``evaluation.normalise``."""
     config = network.config
     function, variables, size = networks.embedder(config, network.variables, network.mean)
 
@@ -216,7 +215,7 @@ def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Out
     facts = _facts(evaluated, len(query), num_gallery, metrics)
     if protocol == "distractors":
         facts["protocol"] = protocol
-    return Outcome(facts, _arrays(evaluated.result, histogram, lists, rows, kinds))
+    return Outcome(facts, _arrays(network, evaluated.result, histogram, lists, rows, kinds))
 
 
 def _with_distractors(
@@ -261,6 +260,7 @@ def _one_pool(network: Network, pool: data.Source, protocol: str) -> Outcome:
     facts = _facts(evaluated, num_query, num_gallery)
     facts |= {"num_repeats": evaluated.num_repeats, "num_left_out": evaluated.num_left_out}
     arrays = _arrays(
+        network,
         evaluated.result,
         evaluation.comparison_histogram(comparison),
         evaluation.comparison_lists(chosen, k=10),
@@ -300,7 +300,7 @@ def _landmarks(
     histogram = evaluation.comparison_histogram(comparison)
     lists = evaluation.comparison_lists(_of_queries(comparison, rows), k=10)
     facts = _facts(evaluated, len(queries), len(images))
-    return Outcome(facts, _arrays(evaluated.result, histogram, lists, rows, kinds))
+    return Outcome(facts, _arrays(network, evaluated.result, histogram, lists, rows, kinds))
 
 
 def _landmark_comparison(
@@ -356,6 +356,7 @@ def _listed_queries(precision: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _arrays(
+    network: Network,
     result: evaluation.RankingResult,
     histogram: evaluation.PairDistanceHistogram,
     lists: evaluation.RankedLists,
@@ -363,13 +364,16 @@ def _arrays(
     kinds: list[str],
 ) -> dict[str, np.ndarray]:
     """What ``ranking.npz`` holds."""
+    distance = "squared Euclidean distance"
+    if network.config.evaluation.normalise:
+        distance += " of unit vectors"
     names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
     return {
         **{name: getattr(result, name) for name in names},
         "pair_distance_edges": histogram.edges,
         "same_pair_counts": histogram.same_pair_counts,
         "different_pair_counts": histogram.different_pair_counts,
-        "distance": np.array("squared Euclidean distance of unit vectors"),
+        "distance": np.array(distance),
         "ranked_queries": query_rows,
         "ranked_kind": np.array(kinds),
         "ranked_gallery": lists.gallery_rows,
