@@ -4,7 +4,8 @@
 
 The shapes are those of csn at levels 2 and 3. PyTorch's ``conv2d(groups=...)`` on the same numbers
 runs beside, where it is installed. The methods take turns, so that another load on the machine
-meets all of them; the best round counts. A method that takes longer than ``--once_above`` seconds
+meets all of them; the best round counts. A pause before each lets the threads of the one before
+stop waiting for work. A method that takes longer than ``--once_above`` seconds
 runs once.
 """
 
@@ -24,6 +25,7 @@ from reid_jax.ops import depthwise_cross_correlation
 
 # Name, signal [H, W], kernel [h, w].
 SHAPES = [("level 2", (40, 15), (10, 10)), ("level 3", (20, 7), (5, 5))]
+PAUSE = 0.3
 METHODS = ("auto", "shift", "fft", "grouped_conv")
 
 
@@ -85,6 +87,7 @@ def best_times(
         for name, call in calls.items():
             if best.get(name, 0) > once_above:
                 continue
+            time.sleep(PAUSE)
             start = time.perf_counter()
             call()
             best[name] = min(best.get(name, np.inf), time.perf_counter() - start)
