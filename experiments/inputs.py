@@ -198,7 +198,13 @@ def augmentation(
         if config.data.shift:
             images = augment.random_shift(images, place_keys, padding=config.data.shift)
         if padding := config.data.get("flip_or_shift"):
-            images = augment.flip_or_shift(images, place_keys, padding=tuple(padding), fill=0)
+            images = augment.flip_or_shift(
+                images,
+                place_keys,
+                padding=tuple(padding),
+                fill=0,
+                num_shifted=config.data.num_shifted,
+            )
         images = normalise(images)
         if config.data.crop_size:
             crop_keys = jax.vmap(jax.random.fold_in, (0, None))(place_keys, 1)

@@ -7,6 +7,7 @@ import functools
 import importlib.metadata
 import io
 import json
+import math
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -175,8 +176,10 @@ def _train(
     init = functools.partial(model.init, train=False)
     shapes = jax.eval_shape(init, jax.random.key(0), *examples)
     outputs = jax.eval_shape(functools.partial(model.apply, train=False), shapes, *examples)
-    embedding = next(v for k, v in outputs.items() if k in ("embedding", "embedding_a"))
-    method = METHODS[config.method](config, labels, embedding.shape[-1])
+    embedding = next((v for k, v in outputs.items() if k in ("embedding", "embedding_a")), None)
+    # A network of pairs alone has no embedding, and its method keeps none.
+    dim = 0 if embedding is None else embedding.shape[-1]
+    method = METHODS[config.method](config, labels, dim)
     state = training.create_state(
         model, optimizer, *examples, key=jax.random.key(job.seed), loss_state=method.loss_state
     )
@@ -278,8 +281,29 @@ def training_length(config: ConfigDict, sampler: Any) -> tuple[int, tuple[int, .
     epochs = optimizer.get("num_epochs", 0)
     if not epochs:
         raise ValueError("optimizer.num_steps is 0: give a number of steps")
-    boundaries = tuple(sampler.num_steps(epoch) for epoch in optimizer.boundary_epochs)
-    return sampler.num_steps(epochs), boundaries
+    epoch = optimizer.get("epoch", "images")
+    if epoch not in EPOCHS:
+        raise ValueError(f"optimizer.epoch={epoch!r}; known: {', '.join(EPOCHS)}")
+    num_steps = EPOCHS[epoch]
+    boundaries = tuple(num_steps(config, sampler, epoch) for epoch in optimizer.boundary_epochs)
+    return num_steps(config, sampler, epochs), boundaries
+
+
+def _of_images(config: ConfigDict, sampler: Any, epochs: float) -> int:
+    del config
+    return sampler.num_steps(epochs)
+
+
+def _of_positive_pairs(config: ConfigDict, sampler: Any, epochs: float) -> int:
+    copies = config.data.num_shifted + 2
+    positives = sampler.num_positive_pairs * copies**2
+    pairs = positives * (1 + config.sampler.negatives_per_positive)
+    return math.ceil(epochs * pairs / config.sampler.batch_size)
+
+
+EPOCHS = {"images": _of_images, "positive_pairs": _of_positive_pairs}
+"""``EPOCHS[optimizer.epoch](config, sampler, epochs) -> steps``: once through the images, or as
+many positive pairs as there are, each image counted as often as augmentation makes copies of it."""
 
 
 def _optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

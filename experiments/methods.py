@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from reid_jax import data, losses, models
+from reid_jax import data, losses, models, ops
 from reid_jax.training import mean_codes, objectives
 from reid_jax.training.objectives.clever import INTER_GRADS
 
@@ -101,6 +101,7 @@ METHODS = {
     "identification_center": _with_centers(objectives.identification_center),
     "inherent": _inherent,
     "triplet": _stateless(objectives.triplet),
+    "csn": _stateless(objectives.csn),
 }
 """``METHODS[method](config, labels of the training images, dim) -> Method``"""
 
@@ -190,5 +191,14 @@ DEVIATIONS = {
         mean_codes.init_mean_codes,
     ),
     "triplet": (objectives.triplet, losses.batch_hard_triplet_loss),
+    "csn": (
+        objectives.csn,
+        losses.contrastive_loss,
+        losses.stn_prior,
+        models.CSN,
+        models.stripes,
+        ops.spatial_transform,
+        data.PairSampler,
+    ),
 }
 """The functions whose ``Deviation:`` notes belong in a method's report."""

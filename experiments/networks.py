@@ -12,16 +12,18 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from experiments import inputs
-from reid_jax import models
+from reid_jax import evaluation, models
 from reid_jax.training.objectives import l2_normalise
 
 __all__ = [
     "build_backbone",
     "build_model",
+    "compares_pairs",
     "embedder",
     "example_images",
     "is_identification_head",
     "is_of_pairs",
+    "pair_functions",
     "single_image_network",
     "with_variables_of",
 ]
@@ -34,6 +36,8 @@ IDENTIFICATION_HEAD = "identification"
 SHOWN_DIFFERENCES = 8
 TEST_MODES = ("single", "dense_flip")
 
+Parts = dict[str, jax.Array]
+
 
 def build_backbone(config: ConfigDict, **fields: Any) -> nn.Module:
     """The network for single images, without a head unless ``fields`` ask for one."""
@@ -43,16 +47,25 @@ def build_backbone(config: ConfigDict, **fields: Any) -> nn.Module:
 
 def build_model(config: ConfigDict, num_identities: int) -> nn.Module:
     """The network that is trained: single images, or pairs of them with ``model.verification``."""
-    heads = {"num_identities": num_identities if config.model.identification else None}
+    if compares_pairs(config):
+        return build_backbone(config)
+    fields = {
+        "num_identities": num_identities if config.model.identification else None,
+        "dropout": config.model.dropout,
+    }
     if not config.model.verification:
-        return build_backbone(config, dropout=config.model.dropout, **heads)
+        return build_backbone(config, **fields)
     return models.Siamese(
         build_backbone(config),
         verification=config.model.verification,
         verification_dropout=config.model.verification_dropout,
-        dropout=config.model.dropout,
-        **heads,
+        **fields,
     )
+
+
+def compares_pairs(config: ConfigDict) -> bool:
+    """Whether the network compares pairs as wholes: there is no embedding of a single image."""
+    return hasattr(build_backbone(config), "score")
 
 
 def is_of_pairs(model: nn.Module) -> bool:
@@ -149,6 +162,42 @@ def embedder(
         return l2_normalise(total)
 
     return once if mode == "single" else dense_flip, variables, size
+
+
+def pair_functions(
+    config: ConfigDict, mean: np.ndarray
+) -> tuple[Callable[[Any, jax.Array], Parts], Callable[[Any, Parts, Parts], jax.Array]]:
+    """What a network that compares pairs makes of one image, and of two.
+
+    Args:
+        config: of the run that made the variables; a match's probability is its score, plus
+            ``evaluation.distance_weight`` over the distance of the descriptors, if there are any.
+        mean: from :func:`experiments.inputs.input_mean`.
+    Returns:
+        ``embed(variables, images [B, H, W, 3]) -> parts``, all that scoring needs of each image;
+        ``score(variables, parts_a, parts_b) -> [P]``, larger is more alike.
+    """
+    model = build_backbone(config)
+    normalise = inputs.normalisation(config, mean)
+    constants = {k: config.evaluation[k] for k in ("distance_weight", "epsilon")}
+    if constants["distance_weight"] and not model.ranking:
+        raise ValueError(
+            f"evaluation.distance_weight={constants['distance_weight']} needs descriptors, which "
+            "the network does not have without model.ranking: set it to 0"
+        )
+
+    def embed(variables: Any, images: jax.Array) -> Parts:
+        parts = model.apply(variables, normalise(images), method="embed")
+        return {name: part for name, part in parts.items() if not name.startswith("theta")}
+
+    def score(variables: Any, parts_a: Parts, parts_b: Parts) -> jax.Array:
+        logits = model.apply(variables, parts_a, parts_b, method="score")["pair_logits"]
+        if not constants["distance_weight"]:
+            return jax.nn.softmax(logits)[:, 1]
+        descriptors = parts_a["descriptor"], parts_b["descriptor"]
+        return evaluation.similarity_score(logits, *descriptors, **constants)
+
+    return embed, score
 
 
 def training_embedder(

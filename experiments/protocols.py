@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
@@ -161,6 +162,41 @@ def embed(network: Network, source: data.Source) -> np.ndarray:
     )
 
 
+def embedding_distance(config: ConfigDict) -> str:
+    """What embeddings are compared by."""
+    return "squared Euclidean distance" + " of unit vectors" * config.evaluation.normalise
+
+
+def distances_among(network: Network, images: data.Source) -> tuple[evaluation.DistanceOf, str]:
+    """Distances between images of a list, and what they are."""
+    config = network.config
+    if not networks.compares_pairs(config):
+        return evaluation.feature_distances(embed(network, images)), embedding_distance(config)
+    embed_parts, score = networks.pair_functions(config, network.mean)
+    size = inputs.input_size(config)
+
+    def batches(rows: slice) -> Any:
+        return data.image_batches(images, size, batch_size=config.evaluation.batch_size, rows=rows)
+
+    cache = evaluation.cache_images(
+        embed_parts,
+        network.variables,
+        batches,
+        image=jax.ShapeDtypeStruct((1, *size, 3), np.uint8),
+        num_images=len(images),
+        batch_size=config.evaluation.batch_size,
+        description=f"embedding {images.split}",
+    )
+    scorer = evaluation.PairScorer(
+        score,
+        network.variables,
+        cache,
+        block_size=config.evaluation.pairs_per_block,
+        shortlist=config.evaluation.shortlist or None,
+    )
+    return scorer.distance_of, f"minus the similarity score, {scorer.name}"
+
+
 def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Outcome:
     """Embeds the images of a protocol and scores them.
 
@@ -173,6 +209,8 @@ def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Out
         return _landmarks(network, sources["images"], sources["queries"])
     if PROTOCOLS[protocol] == ("test",):
         return _one_pool(network, sources["test"], protocol)
+    if networks.compares_pairs(network.config):
+        return _pairs(network, sources, protocol)
     query, gallery = sources["query"], sources["gallery"]
     features = embed(network, query), embed(network, gallery)
     metrics = {}
@@ -215,7 +253,8 @@ def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Out
     facts = _facts(evaluated, len(query), num_gallery, metrics)
     if protocol == "distractors":
         facts["protocol"] = protocol
-    return Outcome(facts, _arrays(network, evaluated.result, histogram, lists, rows, kinds))
+    distance = embedding_distance(network.config)
+    return Outcome(facts, _arrays(distance, evaluated.result, histogram, lists, rows, kinds))
 
 
 def _with_distractors(
@@ -244,23 +283,54 @@ def _with_distractors(
 
 def _one_pool(network: Network, pool: data.Source, protocol: str) -> Outcome:
     """Protocols whose queries and galleries are drawn from one list of images of two cameras."""
-    distance_of = evaluation.feature_distances(embed(network, pool))
-    draws = {"num_repeats": network.config.evaluation.num_repeats, "seed": DRAW_SEED}
+    num_repeats = network.config.evaluation.num_repeats
+    galleries = len(pool) if protocol == "single-shot-per-query" else num_repeats
+    if galleries > 1 and protocol != "multi-shot" and network.config.evaluation.get("shortlist"):
+        raise ValueError(
+            f"evaluation.shortlist={network.config.evaluation.shortlist} is taken from one gallery "
+            f"and {protocol} draws {galleries}: score all pairs with evaluation.shortlist=0, or "
+            "take single-shot-one-direction with evaluation.num_repeats=1"
+        )
+    distance_of, distance = distances_among(network, pool)
+    draws = {"num_repeats": num_repeats, "seed": DRAW_SEED}
     if protocol == "multi-shot":
         evaluated = evaluation.multi_shot_evaluation(distance_of, pool)
     elif protocol == "single-shot-per-query":
         evaluated = evaluation.single_shot_per_query_evaluation(distance_of, pool, **draws)
     else:
         evaluated = evaluation.single_shot_one_direction_evaluation(distance_of, pool, **draws)
+    outcome = _outcome(network, evaluated, distance)
+    drawn = {"num_repeats": evaluated.num_repeats, "num_left_out": evaluated.num_left_out}
+    return Outcome(outcome.facts | drawn, outcome.arrays)
+
+
+def _pairs(network: Network, sources: Mapping[str, Any], protocol: str) -> Outcome:
+    """The protocol of query and gallery by a network that compares pairs."""
+    if protocol != "single-query":
+        raise ValueError(
+            f"{protocol} needs an embedding of each image, and {network.config.model.name} scores "
+            "pairs of images: take single-query"
+        )
+    query, gallery = sources["query"], sources["gallery"]
+    distance_of, distance = distances_among(network, data.join([query, gallery], "both lists"))
+    rows = np.arange(len(query) + len(gallery))
+    distances = distance_of(rows[: len(query)], rows[len(query) :])
+    evaluated = evaluation.single_query_of_distances(distances, query, gallery)
+    return _outcome(network, evaluated, distance)
+
+
+def _outcome(network: Network, evaluated: evaluation.Evaluation, distance: str) -> Outcome:
+    """What there is to an evaluation that says what it compared."""
     comparison = evaluated.comparison
     num_query, num_gallery = comparison.gallery_rows.shape
     precision = evaluated.result.average_precision_step[:num_query]
     places, kinds = _listed_queries(precision)
     chosen = _of_queries(comparison, places)
     facts = _facts(evaluated, num_query, num_gallery)
-    facts |= {"num_repeats": evaluated.num_repeats, "num_left_out": evaluated.num_left_out}
+    if shortlist := network.config.evaluation.get("shortlist"):
+        facts["protocol"] += f", shortlist-{shortlist}"
     arrays = _arrays(
-        network,
+        distance,
         evaluated.result,
         evaluation.comparison_histogram(comparison),
         evaluation.comparison_lists(chosen, k=10),
@@ -294,13 +364,11 @@ def _landmarks(
     )
     sizes = data.image_sizes(images, progress=main)
     of_images = features(images.image, sizes, f"embedding {images.split}")
-    evaluated = evaluation.oxford5k(of_queries, of_images, queries, images.files)
-    rows, kinds = _listed_queries(evaluated.result.average_precision_step)
-    comparison = _landmark_comparison(of_queries, of_images, queries)
-    histogram = evaluation.comparison_histogram(comparison)
-    lists = evaluation.comparison_lists(_of_queries(comparison, rows), k=10)
-    facts = _facts(evaluated, len(queries), len(images))
-    return Outcome(facts, _arrays(network, evaluated.result, histogram, lists, rows, kinds))
+    evaluated = dataclasses.replace(
+        evaluation.oxford5k(of_queries, of_images, queries, images.files),
+        comparison=_landmark_comparison(of_queries, of_images, queries),
+    )
+    return _outcome(network, evaluated, embedding_distance(network.config))
 
 
 def _landmark_comparison(
@@ -356,7 +424,7 @@ def _listed_queries(precision: np.ndarray) -> tuple[np.ndarray, list[str]]:
 
 
 def _arrays(
-    network: Network,
+    distance: str,
     result: evaluation.RankingResult,
     histogram: evaluation.PairDistanceHistogram,
     lists: evaluation.RankedLists,
@@ -364,9 +432,6 @@ def _arrays(
     kinds: list[str],
 ) -> dict[str, np.ndarray]:
     """What ``ranking.npz`` holds."""
-    distance = "squared Euclidean distance"
-    if network.config.evaluation.normalise:
-        distance += " of unit vectors"
     names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
     return {
         **{name: getattr(result, name) for name in names},

@@ -97,25 +97,33 @@ def random_shift(
 
 
 def flip_or_shift(
-    images: jax.Array, keys: jax.Array, *, padding: int | tuple[int, int], fill: float | None
+    images: jax.Array,
+    keys: jax.Array,
+    *,
+    padding: int | tuple[int, int],
+    fill: float | None,
+    num_shifted: int = 3,
 ) -> jax.Array:
-    """Mirrors one image in five, shifts three in five and leaves one as it is.
+    """Draws each image from its copies: one as it is, one mirrored, and some that are shifted.
 
-    What Jin et al. (arXiv 1705.03332) train on, in whose code an image stands five times in the
-    training set: as it is, mirrored, and shifted at random three times.
+    Three are shifted in what Jin et al. (arXiv 1705.03332) train on, in whose code an image stands
+    five times in the training set; two or five in that of Subramaniam et al. (NIPS 2016), whom Guo
+    and Cheung (csn) follow.
 
     Args:
         images: [B, H, W, 3].
         keys: [B].
-        padding: of :func:`random_shift`; (6, 2) on images of 128 x 48 in that code.
-        fill: of :func:`random_shift`; black, before the mean is subtracted, in that code.
+        padding: of :func:`random_shift`; (6, 2) on images of 128 x 48 in the code of Jin et al., a
+            twentieth of each side in that of Subramaniam et al.
+        fill: of :func:`random_shift`; black, before the mean is subtracted, in the former.
+        num_shifted: shifted copies beside the two others, which are equally likely.
     Returns:
         [B, H, W, 3] of the input's type.
-    Deviation: drawn anew each time an image is used, where the code draws the three shifts of an
-        image once.
+    Deviation: drawn anew each time an image is used, where the codes draw the shifts of an image
+        once.
     """
     choice_keys, shift_keys = jax.vmap(jax.random.split, out_axes=1)(as_keys(keys))
-    choice = jax.vmap(lambda key: jax.random.randint(key, (), 0, 5))(choice_keys)
+    choice = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_shifted + 2))(choice_keys)
     choice = choice[:, None, None, None]
     shifted = random_shift(images, shift_keys, padding=padding, fill=fill)
     changed = jnp.where(choice == 0, images[:, :, ::-1], shifted)

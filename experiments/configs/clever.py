@@ -159,6 +159,7 @@ def _paper() -> ConfigDict:
                 "flip": False,
                 "shift": 0,
                 "flip_or_shift": (6, 2),
+                "num_shifted": 3,
                 "mean": "image",
                 "from_scratch_std": 255.0,
             },

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 __all__ = [
     "Experiment",
+    "PaperComplexity",
     "PaperFigure",
     "PaperTable",
     "apply_overrides",
@@ -22,12 +23,14 @@ __all__ = [
 
 
 _MAY_BE_ZERO = (
+    "data.num_shifted",
     "data.shift",
+    "evaluation.shortlist",
     "optimizer.head_steps",
     "optimizer.num_epochs",
     "train.validate_every",
 )
-_SIZES = ("width", "weights", "stride")
+_OF_NO_ROW = ("width", "weights", "stride", "correlation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +66,22 @@ class PaperTable:
     literature: Sequence[tuple]
     rows: Sequence[tuple]
     compared: Sequence[tuple[str, str]] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperComplexity:
+    """A table of what networks cost, which no run measures; see :mod:`experiments.complexity`.
+
+    Attributes:
+        title: as printed, with its number.
+        literature: label, millions of parameters, GFLOPs and depth of other methods' networks.
+        printed: the same three of the paper's own, by the networks' names in
+            :mod:`experiments.complexity`.
+    """
+
+    title: str
+    literature: Sequence[tuple]
+    printed: Mapping[str, tuple]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +131,7 @@ def with_keys_of(base: Callable[..., ConfigDict]) -> Callable[[Callable], Callab
 
 
 def _identity(config: ConfigDict) -> list:
-    network = {k: v for k, v in config.model.items() if k not in _SIZES}
+    network = {k: v for k, v in config.model.items() if k not in _OF_NO_ROW}
     network["start_from"] = bool(network.get("start_from"))
     protocol = config.evaluation.protocol
     return [config.method, config.dataset, config.data.partition, config.loss, network, protocol]

@@ -216,7 +216,8 @@ class PairSampler:
     An image without a possible positive partner is the first element of negative pairs only
     (`num_negative_only` counts them): the epoch's order is rearranged so that all other rules hold.
     Only where fewer images have a partner than the epoch has positive pairs, those images come more
-    than once and some of the others wait for another epoch.
+    than once and some of the others wait for another epoch. `num_positive_pairs` counts all pairs
+    that could be positive, each once.
 
     Deviation: the paper's random order is rearranged where an image has no positive partner.
     """
@@ -300,6 +301,7 @@ class PairSampler:
         self._own_size = own_last - first if cross_camera else np.ones(self.num_images, np.int64)
         self._num_positives = self._identity_size - self._own_size
         self.num_negative_only = int((self._num_positives == 0).sum())
+        self.num_positive_pairs = int(self._num_positives.sum()) // 2
         if self.num_negative_only == self.num_images:
             where = "from another camera" if cross_camera else "of the same identity"
             raise ValueError(f"no image has a second image {where}: no positive pair is possible")

@@ -19,6 +19,7 @@ from reid_jax.evaluation.protocols import (
     multi_query,
     pool_queries,
     single_query,
+    single_query_of_distances,
     single_query_with_distractors,
 )
 from reid_jax.evaluation.ranking import (
@@ -95,6 +96,7 @@ __all__ = [
     "similarity_score",
     "single_gallery_shot_cmc",
     "single_query",
+    "single_query_of_distances",
     "single_query_with_distractors",
     "single_shot_one_direction",
     "single_shot_one_direction_evaluation",

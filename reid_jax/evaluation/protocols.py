@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from reid_jax.evaluation.ranking import RankingResult, rank_features, rank_with_distractors
+from reid_jax.evaluation.ranking import RankingResult, rank, rank_features, rank_with_distractors
 
 __all__ = [
     "Comparison",
@@ -18,6 +18,7 @@ __all__ = [
     "multi_query",
     "pool_queries",
     "single_query",
+    "single_query_of_distances",
     "single_query_with_distractors",
 ]
 
@@ -156,6 +157,39 @@ def single_query(
             a match.
     """
     return _evaluation("single-query", query_features, gallery_features, query, gallery, distance)
+
+
+def single_query_of_distances(distances: np.ndarray, query: Images, gallery: Images) -> Evaluation:
+    """`single-query` where all distances are at hand, as of a model that scores pairs.
+
+    Args:
+        distances: [Q, G] real, in the order of `query` and `gallery`; may be negative.
+        query: the query images.
+        gallery: the gallery images.
+
+    Returns:
+        Evaluation, as of `single_query`; its `comparison` has rows of `query` and of `gallery`, and
+        -1 for what was removed from a query's ranking.
+
+    Raises:
+        ValueError: as `rank`; on a negative camera; or, naming the cause, if no query has a match.
+    """
+    _refuse_missing_cameras(query, gallery)
+    lists = (query.identities, query.cameras, gallery.identities, gallery.cameras)
+    evaluation = _named(
+        "single-query", rank(distances, *lists), [("query", query), ("gallery", gallery)]
+    )
+    match = np.asarray(query.identities)[:, None] == gallery.identities
+    removed = np.broadcast_to(np.asarray(gallery.identities) == -1, match.shape)
+    if query.cameras is not None:
+        removed = removed | (match & (np.asarray(query.cameras)[:, None] == gallery.cameras))
+    comparison = Comparison(
+        np.arange(len(match)),
+        np.where(removed, -1, np.arange(match.shape[1])),
+        np.where(removed, np.inf, distances),
+        match & ~removed,
+    )
+    return dataclasses.replace(evaluation, comparison=comparison)
 
 
 def multi_query(
