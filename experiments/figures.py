@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from experiments import inputs, job, networks, protocols
 from experiments.evaluate import evaluation_of
-from reid_jax import evaluation, visual
+from reid_jax import evaluation, models, visual
 from reid_jax.training.logs import read_metrics
 
 __all__ = ["FIGURES"]
@@ -20,6 +20,8 @@ NUM_MAPPED = 3
 NUM_LISTED = 6
 FEWEST_PLACES = 7
 THUMBNAIL = (64, 32)
+NUM_COMPARED = 2
+COMPARED_PARTS = ("upper", "middle")
 
 
 def _opened(run: job.Job, protocol: str) -> tuple[protocols.Network, dict[str, Any]]:
@@ -142,12 +144,56 @@ def distractor_curve(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     return visual.distractor_curve(curves)
 
 
+def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
+    """csn, Fig. 4: what each level finds of two parts, in a match and in a confusing image."""
+    (run,) = runs.values()
+    network, sources = _opened(run, protocol)
+    config = network.config
+    arrays = protocols.evaluate(network, sources, protocol or run.config.evaluation.protocol).arrays
+    query = sources.get("query", sources.get("test"))
+    gallery = sources.get("gallery", query)
+    pairs = []
+    for row, tests, matches, distances in zip(
+        *(arrays[f"ranked_{name}"] for name in ("queries", "gallery", "match", "distance")),
+        strict=True,
+    ):
+        # The first match and the first other image, where the list has both.
+        places = [np.flatnonzero((matches == kind) & (tests >= 0))[:1] for kind in (1, 0)]
+        for place in np.concatenate(places) if all(map(len, places)) else ():
+            kind = "same person" if matches[place] else "another person"
+            pairs.append((row, tests[place], f"{kind}, score {-distances[place]:.2f}"))
+    pairs = pairs[-2 * NUM_COMPARED :]  # The last queries of the lists are random ones.
+    rows, tests, headings = zip(*pairs, strict=True)
+    size = inputs.input_size(config)
+    images = [
+        np.stack([source.image(row, size) for row in side])
+        for source, side in ((query, rows), (gallery, tests))
+    ]
+    model = networks.build_backbone(config)
+    normalise = inputs.normalisation(config, network.mean)
+    taps = jax.jit(lambda v, a, b: model.apply(v, normalise(a), normalise(b), train=False))(
+        network.variables, *images
+    )
+    levels = {}
+    for level in model.part_sizes:
+        num_parts = taps[f"part{level}_b"].shape[1]
+        # The first half: the query's map with each part of the test image.
+        maps = np.split(np.asarray(taps[f"sim{level}"], np.float32), 2 * num_parts, axis=-1)
+        levels[f"CSN-{level}"] = visual.SimilarityLevel(
+            maps=np.stack([of_part.sum(-1) for of_part in maps[: len(COMPARED_PARTS)]], axis=1),
+            theta=np.asarray(taps[f"theta{level}_b"])[:, : len(COMPARED_PARTS)],
+            stripes=np.array(models.stripes(maps[0].shape[1]))[: len(COMPARED_PARTS)],
+        )
+    return visual.similarity_maps(*images, levels, parts=COMPARED_PARTS, headings=headings)
+
+
 FIGURES: dict[str, Callable[[Mapping[str, job.Job], str], Figure]] = {
     "activation_maps": activation_maps,
     "camera_pairs": camera_pairs,
     "distractor_curve": distractor_curve,
     "embedding_map": embedding_map,
     "ranked_lists": ranked_lists,
+    "similarity_maps": similarity_maps,
     "training_distances": training_distances,
 }
 """``FIGURES[draw](runs by heading, protocol) -> figure``"""

@@ -88,6 +88,15 @@ def _inherent(config: ConfigDict, labels: np.ndarray, dim: int) -> Method:
     return Method(objective, state, make_refresh, refresh_every)
 
 
+def _csn(config: ConfigDict, labels: np.ndarray, dim: int) -> Method:
+    if config.evaluation.distance_weight and not config.model.ranking:
+        raise ValueError(
+            f"evaluation.distance_weight={config.evaluation.distance_weight} needs descriptors, "
+            "which the network does not have without model.ranking: set it to 0"
+        )
+    return _stateless(objectives.csn)(config, labels, dim)
+
+
 def _mean_code_refresh(labels: np.ndarray, embed: Any, devices: Any) -> Callable[..., Any]:
     return mean_codes.make_refresh(embed, labels, devices=devices, block_size=128)
 
@@ -101,7 +110,7 @@ METHODS = {
     "identification_center": _with_centers(objectives.identification_center),
     "inherent": _inherent,
     "triplet": _stateless(objectives.triplet),
-    "csn": _stateless(objectives.csn),
+    "csn": _csn,
 }
 """``METHODS[method](config, labels of the training images, dim) -> Method``"""
 

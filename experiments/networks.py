@@ -180,11 +180,6 @@ def pair_functions(
     model = build_backbone(config)
     normalise = inputs.normalisation(config, mean)
     constants = {k: config.evaluation[k] for k in ("distance_weight", "epsilon")}
-    if constants["distance_weight"] and not model.ranking:
-        raise ValueError(
-            f"evaluation.distance_weight={constants['distance_weight']} needs descriptors, which "
-            "the network does not have without model.ranking: set it to 0"
-        )
 
     def embed(variables: Any, images: jax.Array) -> Parts:
         parts = model.apply(variables, normalise(images), method="embed")

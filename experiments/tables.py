@@ -42,7 +42,9 @@ def make(options: argparse.Namespace) -> None:
     known = configs.TABLES if options.table else configs.FIGURES
     if name not in known:
         raise ValueError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
-    if options.table:
+    if isinstance(known[name], configs.PaperComplexity):
+        make_complexity(name, known[name], options)
+    elif options.table:
         make_table(name, known[name], options)
     else:
         make_figure(name, known[name], options)
@@ -104,6 +106,20 @@ def make_table(name: str, table: Any, options: argparse.Namespace) -> None:
         rows_text = f",{options.rows}" if options.rows else ""
         path = results_dir / f"{name.replace('/', '_table_')}{rows_text},{scale},{source}.md"
         path.write_text(report.markdown_table(made) + "\n")
+        parallel.say(f"table: {path}")
+
+
+def make_complexity(name: str, table: Any, options: argparse.Namespace) -> None:
+    """Prints what the networks cost and writes it; there is nothing to run."""
+    from experiments import complexity
+    from reid_jax import parallel
+
+    made = complexity.markdown(table)
+    parallel.say(made)
+    if parallel.is_main_process():
+        path = Path(options.results_dir) / f"{name.replace('/', '_table_')}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(made)
         parallel.say(f"table: {path}")
 
 

@@ -113,6 +113,23 @@ def test_flip_or_shift_is_one_of_five():
     assert len(places) == 20
 
 
+@pytest.mark.parametrize("num_shifted", [0, 2, 5])
+def test_copies_of_an_image_are_equally_likely(num_shifted):
+    results = np.asarray(
+        augment.flip_or_shift(
+            IMAGES[:1].repeat(2000, 0),
+            row_keys(2, 0, 2000),
+            padding=(3, 1),
+            fill=0,
+            num_shifted=num_shifted,
+        )
+    )
+    share, mirrored = 1 / (num_shifted + 2), (results == IMAGES[0, :, ::-1]).all((1, 2, 3)).mean()
+    assert abs(mirrored - share) < 4 * np.sqrt(share * (1 - share) / 2000)
+    if not num_shifted:
+        assert mirrored + (results == IMAGES[0]).all((1, 2, 3)).mean() == 1
+
+
 def test_erase_fills_one_rectangle():
     erased = np.asarray(augment.random_erase(IMAGES, KEYS, probability=1.0, fill=(1, 2, 3)))
     for image, result in zip(IMAGES, erased, strict=True):

@@ -11,6 +11,7 @@ from reid_jax.evaluation import (
     rank,
     rank_features,
     single_query,
+    single_query_of_distances,
     single_query_with_distractors,
 )
 
@@ -52,6 +53,32 @@ def test_single_query_is_rank_features_with_a_name():
     without = single_query(query_features, gallery_features, query, gallery)
     assert without.protocol == "single-query-no-cameras"
     assert without.fingerprint != evaluation.fingerprint
+
+
+@pytest.mark.parametrize("with_cameras", [True, False])
+def test_single_query_of_distances_is_that_of_features(with_cameras):
+    query_features, gallery_features, query, gallery = toy()
+    if not with_cameras:
+        query.cameras = gallery.cameras = None
+    of_features = single_query(query_features, gallery_features, query, gallery)
+    distances = ((query_features[:, None] - gallery_features) ** 2).sum(-1)
+    # Minus a score is negative; the order is all that counts.
+    found = single_query_of_distances(distances - 100, query, gallery)
+    assert (found.protocol, found.fingerprint) == (of_features.protocol, of_features.fingerprint)
+    assert metrics(found.result) == metrics(of_features.result)
+    comparison = found.comparison
+    for q in range(4):
+        for g in range(8):
+            same = query.identities[q] == gallery.identities[g]
+            camera = with_cameras and query.cameras[q] == gallery.cameras[g]
+            removed = gallery.identities[g] == -1 or (same and camera)
+            assert comparison.gallery_rows[q, g] == (-1 if removed else g)
+            assert comparison.match[q, g] == (same and not removed)
+            expected = np.inf if removed else distances[q, g] - 100
+            assert comparison.distances[q, g] == expected
+    cameras = [1] * 4 if with_cameras else None
+    with pytest.raises(ValueError, match="no query has a match"):
+        single_query_of_distances(distances, listed("query", [7] * 4, cameras), gallery)
 
 
 def test_fingerprint_sees_every_part():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import configs, figures, job, networks, protocols
+from experiments import complexity, configs, figures, job, networks, protocols
 from experiments.methods import DEVIATIONS, METHODS, SAMPLERS
 
 SCALES = ("paper", "small")
@@ -32,9 +32,10 @@ def test_every_row_builds(exp, scale):
     outputs = jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
     logits = [value.shape for key, value in outputs.items() if key.startswith("logits")]
     assert logits == [(1, 7)] * (len(logits))
-    assert bool(logits) == config.model.identification
-    embedding = next(v for k, v in outputs.items() if k in ("embedding", "embedding_a"))
-    objective = METHODS[config.method](config, np.arange(50) % 7, embedding.shape[1]).objective
+    assert bool(logits) == config.model.get("identification", False)
+    dims = [v.shape[1] for k, v in outputs.items() if k in ("embedding", "embedding_a")]
+    assert bool(dims) != networks.compares_pairs(config)
+    objective = METHODS[config.method](config, np.arange(50) % 7, *dims or [0]).objective
     assert callable(objective)
     assert "axis_name" in inspect.signature(objective).parameters
     assert DEVIATIONS[config.method]
@@ -120,6 +121,10 @@ def test_overrides_keep_types():
 @pytest.mark.parametrize("name", sorted(configs.TABLES))
 def test_tables_are_rectangular_and_name_rows(name):
     table = configs.TABLES[name]
+    if isinstance(table, configs.PaperComplexity):
+        assert table.printed.keys() <= complexity.NETWORKS.keys()
+        assert {len(row) for row in (*table.literature, *table.printed.values())} == {3, 4}
+        return
     assert all(len(row) == len(table.columns) + 1 for row in table.literature)
     assert all(len(row) == len(table.columns) + 2 for row in table.rows)
     labels = [label for label, *_ in table.rows]

@@ -1,0 +1,188 @@
+"""Runs of csn: trained on pairs, scored pair by pair, looked at level by level."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from data_prep import stand_in
+from data_prep.prepare import prepare
+from experiments import configs, evaluate, figures, job, networks, protocols, run, tables
+from reid_jax import data, evaluation
+from reid_jax.training.logs import read_metrics
+
+# The smallest images of which a central crop can be taken at level 2.
+SMALLER = (
+    *("data.image_size=(80,40)", "data.flip_or_shift=(2,1)", "model.width=3"),
+    *("sampler.batch_size=8", "evaluation.num_repeats=1", "evaluation.pairs_per_block=4"),
+)
+
+
+@pytest.fixture(scope="module")
+def viper_dir(tmp_path_factory):
+    """A VIPeR tree of eight identities, prepared."""
+    raw = tmp_path_factory.mktemp("raw_viper")
+    tree = stand_in.write_viper(raw, num_identities=8, num_workers=1, progress=False)
+    data_dir = tmp_path_factory.mktemp("prepared_viper")
+    prepare("viper", tree, data_dir, progress=False)
+    return data_dir
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    return tmp_path_factory.mktemp("places")
+
+
+@pytest.fixture
+def on_viper(options, viper_dir, places, monkeypatch):
+    """Options of a tiny run in the module's places."""
+    monkeypatch.chdir(places)
+
+    def make(exp, *overrides, **changed):
+        changed = {"workdir": None, "data_dir": str(viper_dir), **changed}
+        return options(exp=exp, overrides=[*SMALLER, *overrides], **changed)
+
+    return make
+
+
+@pytest.fixture
+def finished(on_viper):
+    """Options of a run of (L2, L3), done once, with their results."""
+    asked = on_viper("csn_viper", "train.validate_every=0")
+    return asked, run.run_experiment(asked)
+
+
+def test_pairs_are_trained_and_scored(finished):
+    _, results = finished
+    assert results["protocol"] == "single-shot-one-direction"
+    assert (results["num_query"], results["num_gallery"]) == (4, 4)
+    assert results["paper"] == {"rank1": 0.4803, "rank5": 0.7290, "rank10": 0.8215}
+    records = [r for r in read_metrics("runs/csn_viper") if "loss" in r]
+    record = records[0]
+    assert record["loss"] == pytest.approx(
+        record["verification_loss"] + record["contrastive_loss"] + 0.1 * record["stn_prior"],
+        rel=1e-5,
+    )
+    with np.load("runs/csn_viper/ranking.npz") as arrays:
+        assert str(arrays["distance"]) == "minus the similarity score, all-pairs"
+    assert "similarity score" in Path("runs/csn_viper/report.html").read_text()
+
+
+def test_scores_of_the_protocol_are_those_of_the_whole_network(finished, viper_dir):
+    record, network = job.load_run("runs/csn_viper")
+    sources = protocols.open_sources(viper_dir, network.config, "single-query", split=0)
+    query, gallery = sources["query"], sources["gallery"]
+    both = data.join([query, gallery], "both")
+    distance_of, _ = protocols.distances_among(network, both)
+    rows = np.arange(len(both))
+    found = distance_of(rows[: len(query)], rows[len(query) :])
+    model = networks.build_model(network.config, record["num_identities"])
+    std = network.config.data.from_scratch_std
+    images = np.stack([both.image(row, (80, 40)) for row in rows]).astype(np.float32)
+    images = (images - network.mean.astype(np.float32)) / std
+    a, b = np.divmod(np.arange(len(query) * len(gallery)), len(gallery))
+    taps = jax.jit(lambda v, x, y: model.apply(v, x, y, train=False))(
+        network.variables, images[a], images[b + len(query)]
+    )
+    probability = jax.nn.softmax(taps["pair_logits"])[:, 1]
+    far = np.linalg.norm(taps["descriptor_a"] - taps["descriptor_b"], axis=1)
+    expected = -(probability + 0.2 / (far + 1e-4)).reshape(found.shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+    # The same through the protocol of query and gallery.
+    evaluated, _ = evaluate.evaluation_of(epath.Path("runs/csn_viper"), protocol="single-query")
+    direct = evaluation.single_query_of_distances(expected, query, gallery)
+    assert evaluated["fingerprint"] == direct.fingerprint
+    assert evaluated["metrics"] == evaluation.metrics(direct.result)
+    with pytest.raises(ValueError, match="scores pairs of images: take single-query"):
+        protocols.evaluate(network, {**sources, "multi_query": query}, "multi-query-average")
+
+
+def test_a_shortlist_is_in_the_name_and_wants_one_gallery(finished, on_viper):
+    record, network = job.load_run("runs/csn_viper")
+    sources = protocols.open_sources(
+        record["data_dir"], network.config, "single-shot-one-direction", split=0
+    )
+    network.config.evaluation.shortlist = 2
+    facts = protocols.evaluate(network, sources, "single-shot-one-direction").facts
+    assert facts["protocol"] == "single-shot-one-direction, shortlist-2"
+    with pytest.raises(ValueError, match="is taken from one gallery"):
+        protocols.evaluate(network, sources, "single-shot-per-query")
+    network.config.evaluation.num_repeats = 2
+    with pytest.raises(ValueError, match="single-shot-one-direction draws 2"):
+        protocols.evaluate(network, sources, "single-shot-one-direction")
+
+
+def test_similarity_maps_are_drawn(finished):
+    asked, _ = finished
+    runs = {"(L2, L3)": run.planned_runs(run.make_job(asked), asked)[""]}
+    figures.FIGURES["similarity_maps"](runs, "").canvas.draw()
+
+
+def test_rows_without_ranking_net_or_transformer(on_viper):
+    run.run_experiment(on_viper("csn_viper:row=cls", "train.validate_every=0"))
+    record = json.loads(Path("runs/csn_viper,row=cls/config.json").read_text())["config"]
+    assert not record["model"]["ranking"]
+    assert (record["loss"]["ranking_weight"], record["evaluation"]["distance_weight"]) == (0, 0)
+    with pytest.raises(ValueError, match=r"distance_weight=0.2 needs descriptors"):
+        run.run_experiment(
+            on_viper("csn_viper:row=cls", "evaluation.distance_weight=0.2", workdir="refused_1")
+        )
+    crops = configs.build_config("csn_cuhk03:row=c2", configs.EXPERIMENTS, scale="small")
+    assert (crops.model.levels, crops.model.attention) == ("l2l3l4", "center_crop")
+    assert crops.loss.prior_weight == 0
+
+
+def test_an_epoch_has_as_many_positive_pairs_as_there_are():
+    identities, cameras = np.repeat(np.arange(10), 4), np.tile([1, 1, 1, 2], 10)
+    config = configs.build_config("csn_cuhk03", configs.EXPERIMENTS, scale="paper")
+    sampler = data.PairSampler(
+        identities,
+        cameras,
+        num_pairs=256,
+        negatives_per_positive=2.0,
+        cross_camera=True,
+        seed=0,
+    )
+    assert sampler.num_positive_pairs == 10 * 3 * 1
+    # Four copies of an image, two negatives for a positive, five epochs. Of CUHK03's 1,160 people
+    # with 4.8 images in each camera that makes 25,000 steps.
+    assert job.training_length(config, sampler)[0] == -(-5 * 30 * 16 * 3 // 256)
+    config.optimizer.epoch = "pairs"
+    with pytest.raises(ValueError, match="known: images, positive_pairs"):
+        job.training_length(config, sampler)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("row=l5", "row='l5'; known: cls, l2, l3, l4, l2l3, l2l3l4, c1, c2"),
+        ("levels=l2", "no key 'levels'"),
+    ],
+)
+def test_wrong_rows_say_what_is_known(on_viper, row, message):
+    with pytest.raises(ValueError, match=message):
+        run.run_experiment(on_viper(f"csn_viper:{row}"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.levels=l5", "levels='l5' is not known; known: l2, l3"),
+        ("data.image_size=(12,8)", "the smallest size that works is 17 x 9"),
+    ],
+)
+def test_wrong_networks_are_refused_before_training(on_viper, override, message):
+    with pytest.raises(ValueError, match=message):
+        run.run_experiment(on_viper("csn_viper", override, workdir="refused_2"))
+
+
+def test_table_of_complexity_needs_no_run(on_viper, monkeypatch):
+    asked = on_viper("")
+    asked.table, asked.figure, asked.results_dir = "csn/5", None, "results"
+    monkeypatch.setattr("experiments.complexity.markdown", lambda table: table.title)
+    tables.make(asked)
+    assert Path("results/csn_table_5.md").read_text() == "Table 5: model size and complexity"
