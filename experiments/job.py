@@ -170,7 +170,7 @@ def _train(
             "negative pairs only."
         )
     num_steps, boundaries = training_length(config, sampler)
-    schedule = schedules.step_decay(config.optimizer.learning_rate, boundaries=boundaries)
+    schedule = _schedule(config, num_steps, boundaries)
     optimizer = _optimizer(config, schedule)
 
     init = functools.partial(model.init, train=False)
@@ -304,6 +304,18 @@ def _of_positive_pairs(config: ConfigDict, sampler: Any, epochs: float) -> int:
 EPOCHS = {"images": _of_images, "positive_pairs": _of_positive_pairs}
 """``EPOCHS[optimizer.epoch](config, sampler, epochs) -> steps``: once through the images, or as
 many positive pairs as there are, each image counted as often as augmentation makes copies of it."""
+
+
+def _schedule(config: ConfigDict, num_steps: int, boundaries: tuple[int, ...]) -> optax.Schedule:
+    """The learning rate of each step, by ``optimizer.decay``: at the boundaries, or from one on."""
+    decay, rate = config.optimizer.get("decay", "steps"), config.optimizer.learning_rate
+    if decay == "steps":
+        return schedules.step_decay(rate, boundaries=boundaries)
+    if decay != "exponential":
+        raise ValueError(f"optimizer.decay={decay!r}; known: exponential, steps")
+    if len(boundaries) != 1:
+        raise ValueError(f"optimizer.decay=exponential begins at one boundary; got {boundaries}")
+    return schedules.exponential_decay(rate, first_step=boundaries[0], num_steps=num_steps)
 
 
 def _optimizer(config: ConfigDict, schedule: optax.Schedule) -> optax.GradientTransformation:

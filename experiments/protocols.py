@@ -30,6 +30,7 @@ __all__ = [
 
 PROTOCOLS = {
     "single-query": ("query", "gallery"),
+    "single-query-swapped": ("query", "gallery"),
     "multi-query-average": ("query", "gallery", "multi_query"),
     "multi-query-maximum": ("query", "gallery", "multi_query"),
     "single-shot-one-direction": ("test",),
@@ -39,6 +40,9 @@ PROTOCOLS = {
     "oxford5k": ("images",),
 }
 """The images that each protocol needs."""
+
+SWAPPED = "single-query-swapped"
+"""Each gallery image asks, and the queries answer."""
 
 DISTRACTORS = "distractors_500k"
 PARTS_OF_DISTRACTORS = {"fifth/": 0.2, "two_fifths/": 0.4, "": 1.0}
@@ -118,6 +122,8 @@ def open_sources(
         sources = inputs.open_images(data_dir, config, own, split=split)
     if protocol == "oxford5k":
         sources["queries"] = data.landmark_queries(data_dir, sources["images"])
+    if protocol == SWAPPED:
+        sources = {"query": sources["gallery"], "gallery": sources["query"]}
     if "distractors" in roles:
         sources["distractors"] = data.open_split(data_dir, DISTRACTORS, "gallery")
     return sources
@@ -253,6 +259,8 @@ def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Out
     facts = _facts(evaluated, len(query), num_gallery, metrics)
     if protocol == "distractors":
         facts["protocol"] = protocol
+    elif protocol == SWAPPED:
+        facts["protocol"] = facts["protocol"].replace("single-query", SWAPPED)
     distance = embedding_distance(network.config)
     return Outcome(facts, _arrays(distance, evaluated.result, histogram, lists, rows, kinds))
 
@@ -306,7 +314,7 @@ def _one_pool(network: Network, pool: data.Source, protocol: str) -> Outcome:
 
 def _pairs(network: Network, sources: Mapping[str, Any], protocol: str) -> Outcome:
     """The protocol of query and gallery by a network that compares pairs."""
-    if protocol != "single-query":
+    if protocol not in ("single-query", SWAPPED):
         raise ValueError(
             f"{protocol} needs an embedding of each image, and {network.config.model.name} scores "
             "pairs of images: take single-query"
@@ -316,6 +324,9 @@ def _pairs(network: Network, sources: Mapping[str, Any], protocol: str) -> Outco
     rows = np.arange(len(query) + len(gallery))
     distances = distance_of(rows[: len(query)], rows[len(query) :])
     evaluated = evaluation.single_query_of_distances(distances, query, gallery)
+    evaluated = dataclasses.replace(
+        evaluated, protocol=evaluated.protocol.replace("single-query", protocol)
+    )
     return _outcome(network, evaluated, distance)
 
 

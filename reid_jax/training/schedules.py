@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["adam", "freeze_until", "kernels", "sgd", "step_decay"]
+__all__ = ["adam", "exponential_decay", "freeze_until", "kernels", "sgd", "step_decay"]
 
 
 def step_decay(
@@ -19,6 +19,29 @@ def step_decay(
     return optax.piecewise_constant_schedule(
         learning_rate, {int(step): factor for step in boundaries}
     )
+
+
+def exponential_decay(
+    learning_rate: float, *, first_step: int, num_steps: int, final: float = 1e-3
+) -> optax.Schedule:
+    """Constant up to ``first_step``, then a constant factor a step, to ``final`` of it at the end.
+
+    Args:
+        learning_rate: of the constant part.
+        first_step: from which it decays.
+        num_steps: of the training.
+        final: what is left of it after the last step, as a fraction.
+    Raises:
+        ValueError: if the decay does not begin before the end.
+    """
+    if not 0 <= first_step < num_steps:
+        raise ValueError(f"a decay from step {first_step} on does not fit in {num_steps} steps.")
+
+    def schedule(step: jax.Array) -> jax.Array:
+        progress = jnp.clip((step - first_step) / (num_steps - first_step), 0, 1)
+        return learning_rate * final**progress
+
+    return schedule
 
 
 def sgd(

@@ -97,6 +97,12 @@ def test_scores_of_the_protocol_are_those_of_the_whole_network(finished, viper_d
     direct = evaluation.single_query_of_distances(expected, query, gallery)
     assert evaluated["fingerprint"] == direct.fingerprint
     assert evaluated["metrics"] == evaluation.metrics(direct.result)
+    # Images of the one camera ask, then those of the other.
+    swapped = protocols.open_sources(viper_dir, network.config, "single-query-swapped", split=0)
+    assert (swapped["query"].files, swapped["gallery"].files) == (gallery.files, query.files)
+    facts = protocols.evaluate(network, swapped, "single-query-swapped").facts
+    assert facts["protocol"] == "single-query-swapped"
+    assert facts["fingerprint"] != direct.fingerprint
     with pytest.raises(ValueError, match="scores pairs of images: take single-query"):
         protocols.evaluate(network, {**sources, "multi_query": query}, "multi-query-average")
 

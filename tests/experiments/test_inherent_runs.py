@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from etils import epath
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import run
+from experiments import configs, evaluate, job, run
+from reid_jax import data
 from reid_jax.training.logs import read_metrics
 
 SET3 = {"rank1": 0.715, "rank5": 0.908, "rank10": 0.956, "rank20": 0.989, "map_step": 0.568}
@@ -47,6 +50,11 @@ def test_set3_logs_what_has_no_minimum(on_pku, means):
     assert results["paper"] == (None if means == "exact" else SET3)
     records = [r for r in read_metrics(f"runs/inherent_pku,means={means}") if "loss" in r]
     assert {"scatter_loss", "compact_loss", "code_norm", "code_gap"} < set(records[0])
+    swapped, _ = evaluate.evaluation_of(
+        epath.Path(f"runs/inherent_pku,means={means}"), protocol="single-query-swapped"
+    )
+    assert swapped["protocol"] == "single-query-swapped"
+    assert swapped["fingerprint"] != results["fingerprint"]
     # The codes of the mean pass and of the training pass differ: other batch norm, other crop.
     assert all(r["code_gap"] > 0 for r in records)
 
@@ -63,6 +71,26 @@ def test_triplets_come_by_identity(on_pku):
                 "inherent_pku:row=resnet18_htri", workdir="w", overrides=["sampler.batch_size=6"]
             )
         )
+
+
+def test_the_learning_rate_may_decay_from_the_middle_on():
+    exp = "inherent_pku:lr_schedule=exponential"
+    for scale, (middle, end) in {"paper": (150 * 28.5, 300 * 28.5), "small": (500, 1000)}.items():
+        config = configs.build_config(exp, configs.EXPERIMENTS, scale=scale)
+        sampler = data.UniformSampler(912, batch_size=32, seed=0)
+        num_steps, boundaries = job.training_length(config, sampler)
+        assert (num_steps, boundaries) == (end, (middle,))
+        rate = config.optimizer.learning_rate
+        found = job._schedule(config, num_steps, boundaries)(np.array([0, middle, end]))
+        np.testing.assert_allclose(found, [rate, rate, rate / 1000], rtol=1e-5)
+    config.optimizer.boundaries = ()
+    with pytest.raises(ValueError, match="begins at one boundary"):
+        job._schedule(config, 1000, ())
+    config.optimizer.decay = "cosine"
+    with pytest.raises(ValueError, match="decay='cosine'; known: exponential, steps"):
+        job._schedule(config, 1000, ())
+    with pytest.raises(ValueError, match="lr_schedule='exp'; known: constant, exponential"):
+        configs.build_config("inherent_pku:lr_schedule=exp", configs.EXPERIMENTS, scale="small")
 
 
 def test_wrong_rows_say_what_is_known(on_pku):
