@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from reid_jax.training.logs import read_metrics
 __all__ = ["FIGURES"]
 
 NUM_MAPPED = 3
-NUM_LISTED = 6
+NUM_LISTED = 2
 FEWEST_PLACES = 7
 THUMBNAIL = (64, 32)
 NUM_COMPARED = 2
@@ -90,17 +91,25 @@ def camera_pairs(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     return visual.camera_pair_heat_map(panels, cameras=matrix.cameras)
 
 
-def ranked_lists(runs: Mapping[str, job.Job], protocol: str) -> Figure:
-    """Ranked galleries of queries, best, worst and random: identif_verif, Figs. 7 and 9."""
+def ranked_lists(
+    runs: Mapping[str, job.Job], protocol: str, *, headings: Mapping[str, str]
+) -> Figure:
+    """Ranked galleries of some queries: identif_verif, Figs. 7 and 9; inherent, Fig. 3.
+
+    Args:
+        runs: one run.
+        protocol: '' for its own.
+        headings: the kinds of queries that are shown, with the heading of each.
+    """
     (run,) = runs.values()
     network, sources = _opened(run, protocol)
     protocol = protocol or run.config.evaluation.protocol
     arrays = protocols.evaluate(network, sources, protocol).arrays
     shown = protocols.shown_lists(sources, arrays)
-    groups: dict[str, list[visual.RankedList]] = {}
+    groups: dict[str, list[visual.RankedList]] = {heading: [] for heading in headings.values()}
     for place, kind in enumerate(arrays["ranked_kind"]):
-        group = groups.setdefault(f"{kind} queries", [])
-        if len(group) < NUM_LISTED // 3:
+        group = groups.get(headings.get(str(kind), ""))
+        if group is not None and len(group) < NUM_LISTED:
             group.append(
                 visual.RankedList(
                     query=shown["query_images"][place],
@@ -117,7 +126,7 @@ def ranked_lists(runs: Mapping[str, job.Job], protocol: str) -> Figure:
                     gallery_captions=shown["gallery_captions"][place],
                 )
             )
-    return visual.ranked_list_groups(groups)
+    return visual.ranked_list_groups({heading: lists for heading, lists in groups.items() if lists})
 
 
 def distractor_curve(runs: Mapping[str, job.Job], protocol: str) -> Figure:
@@ -162,6 +171,11 @@ def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
         for place in np.concatenate(places) if all(map(len, places)) else ():
             kind = "same person" if matches[place] else "another person"
             pairs.append((row, tests[place], f"{kind}, score {-distances[place]:.2f}"))
+    if not pairs:
+        raise ValueError(
+            f"no list of {run.workdir} has a match and another image among its first "
+            f"{arrays['ranked_gallery'].shape[1]}: there is no pair of pairs to show"
+        )
     pairs = pairs[-2 * NUM_COMPARED :]  # The last queries of the lists are random ones.
     rows, tests, headings = zip(*pairs, strict=True)
     size = inputs.input_size(config)
@@ -192,7 +206,12 @@ FIGURES: dict[str, Callable[[Mapping[str, job.Job], str], Figure]] = {
     "camera_pairs": camera_pairs,
     "distractor_curve": distractor_curve,
     "embedding_map": embedding_map,
-    "ranked_lists": ranked_lists,
+    "easy_to_hard": functools.partial(
+        ranked_lists, headings={"best": "easy", "median": "medium", "worst": "hard"}
+    ),
+    "ranked_lists": functools.partial(
+        ranked_lists, headings={k: f"{k} queries" for k in ("best", "worst", "random")}
+    ),
     "similarity_maps": similarity_maps,
     "training_distances": training_distances,
 }

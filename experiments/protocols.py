@@ -60,7 +60,7 @@ BOX_MULTIPLE = 32
 SMALLEST_BOX = 39
 """What CaffeNet needs at least; smaller queries are enlarged."""
 
-LISTS_PER_KIND = 4
+LISTS_PER_KIND = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -422,12 +422,18 @@ def _facts(
 
 
 def _listed_queries(precision: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Queries to show: the best, the worst and random ones, each once; and which each is."""
+    """Queries to show: the best, middling, worst and random ones, each once; and what each is."""
     num_valid = int(np.isfinite(precision).sum())
     order = np.argsort(precision, kind="stable")[:num_valid]  # NaN is last.
-    shuffled = np.random.default_rng(0).permutation(order)
+    from_the_middle = np.argsort(np.abs(np.arange(num_valid) - num_valid // 2), kind="stable")
+    candidates_of = {
+        "best": order[::-1],
+        "median": order[from_the_middle],
+        "worst": order,
+        "random": np.random.default_rng(0).permutation(order),
+    }
     rows, kinds = [], []
-    for kind, candidates in {"best": order[::-1], "worst": order, "random": shuffled}.items():
+    for kind, candidates in candidates_of.items():
         fresh = [row for row in candidates if row not in rows][:LISTS_PER_KIND]
         rows += fresh
         kinds += [kind] * len(fresh)

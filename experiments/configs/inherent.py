@@ -185,4 +185,4 @@ TABLES = {
     ),
 }
 
-FIGURES = {"inherent/3": PaperFigure("ranked_lists", {"Ours set3": "inherent_pku"})}
+FIGURES = {"inherent/3": PaperFigure("easy_to_hard", {"Ours set3": "inherent_pku"})}

@@ -31,6 +31,7 @@ _DISTANCE_NAMES = {
 }
 _LIST_KINDS = {
     "best": ("Best queries.", "The highest average precision."),
+    "median": ("Median queries.", "Average precision in the middle: what is usual."),
     "worst": ("Worst queries.", "The lowest average precision: where the model fails."),
     "random": ("Random queries.", "Drawn without looking at the result."),
 }

@@ -9,7 +9,7 @@ from etils import epath
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import configs, evaluate, job, run
+from experiments import configs, evaluate, figures, job, run
 from reid_jax import data
 from reid_jax.training.logs import read_metrics
 
@@ -55,6 +55,12 @@ def test_set3_logs_what_has_no_minimum(on_pku, means):
     )
     assert swapped["protocol"] == "single-query-swapped"
     assert swapped["fingerprint"] != results["fingerprint"]
+    asked = on_pku(f"inherent_pku:means={means}")
+    runs = {"set3": run.planned_runs(run.make_job(asked), asked)[""]}
+    drawn = figures.FIGURES["easy_to_hard"](runs, "")
+    drawn.canvas.draw()
+    texts = {text.get_text() for text in drawn.axes[0].texts}
+    assert {"easy", "medium", "hard"} <= texts
     # The codes of the mean pass and of the training pass differ: other batch norm, other crop.
     assert all(r["code_gap"] > 0 for r in records)
 
