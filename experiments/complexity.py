@@ -4,16 +4,16 @@
 
 How it is counted:
 
-* Parameters are all of them, batch norm and biases too, without an identification head.
+* Parameters are all of them, batch norm and biases too.
 * FLOPs are two for each multiplication with its addition, in convolutions (their zero padding
   too), products with matrices and the correlation; interpolation, pooling, batch norm and
   activations are not counted. "an image" is what belongs to one image and is computed once for many
   comparisons, "a comparison" what sees two; a pair is two images and a comparison.
-* "compiled" is the same pair as XLA counts the program that it made for this machine, in which
-  everything is counted, and a correlation by another method as it is computed.
+* "compiled" is the same pair as XLA counts the program that it made for this machine: everything
+  but the zeros of the padding, with the correlation by its definition.
 * "layers" are those with weights on the longest path from an image to the outputs; "convolutions"
-  are all with weights of their own but the ranking net's, which is what Table 5 calls depth. The
-  fc6 of CaffeNet and VGG16 is a convolution here.
+  are all with weights of their own but the ranking net's, which gives the depths of Table 5. The
+  fc6 of CaffeNet and VGG16 is a convolution here. Identification heads are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from typing import Any
 if __package__ in (None, ""):
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import traverse_util
@@ -50,17 +49,29 @@ NETWORKS = {
     "csn (L3)": ({"name": "csn", "levels": "l3"}, (160, 60)),
     "csn (L4)": ({"name": "csn", "levels": "l4"}, (160, 60)),
     "csn (L2, L3)": ({"name": "csn"}, (160, 60)),
+    "csn (L2, L3), cls": ({"name": "csn", "ranking": False}, (160, 60)),
     "csn (L2, L3), sim_grid=20x8": ({"name": "csn", "sim_grid": "20x8"}, (160, 60)),
     "csn (L2, L3, L4)": ({"name": "csn", "levels": "l2l3l4"}, (160, 60)),
     "csn (L2, L3, L4), trunk=table5": (
         {"name": "csn", "levels": "l2l3l4", "trunk": "table5"},
         (160, 60),
     ),
+    "csn (L2, L3, L4), trunk=table5, f4=5": (
+        {"name": "csn", "levels": "l2l3l4", "trunk": "table5", "f4": 5},
+        (160, 60),
+    ),
+    "csn (L2, L3, L4), C1": ({"name": "csn", "levels": "l2l3l4", "dividing": False}, (160, 60)),
+    "csn (L2, L3, L4), C2": (
+        {"name": "csn", "levels": "l2l3l4", "attention": "center_crop"},
+        (160, 60),
+    ),
     "nine_conv": ({"name": "nine_conv"}, (128, 48)),
-    "caffenet": ({"name": "caffenet"}, (227, 227)),
-    "vgg16": ({"name": "vgg16"}, (224, 224)),
-    "resnet18": ({"name": "resnet18"}, (256, 128)),
+    "nine_conv, verification": ({"name": "nine_conv", "verification": "relu_diff"}, (128, 48)),
+    "caffenet, verification": ({"name": "caffenet", "verification": "square"}, (227, 227)),
+    "vgg16, verification": ({"name": "vgg16", "verification": "square"}, (224, 224)),
+    "resnet50, verification": ({"name": "resnet50", "verification": "square"}, (224, 224)),
     "resnet50": ({"name": "resnet50"}, (256, 128)),
+    "resnet18": ({"name": "resnet18"}, (256, 128)),
 }
 """The networks of the project, with the inputs of their papers."""
 
@@ -95,22 +106,31 @@ def cost(options: dict[str, Any], image_size: tuple[int, int], *, compiled: bool
     """Cost of a network at an image size; nothing is computed but ``compiled`` compiles.
 
     Args:
-        options: of :func:`reid_jax.models.build`, its ``name`` too.
+        options: of :func:`reid_jax.models.build`, its ``name`` too; with ``verification`` it is a
+            :class:`reid_jax.models.Siamese` of that network.
         image_size: (height, width).
         compiled: asks XLA too, which takes seconds.
     """
     image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
-    of_pairs = options["name"] == "csn"
-    images = (image,) * (1 + of_pairs)
-    network = models.build(**options)
+    fields = {name: value for name, value in options.items() if name != "verification"}
+    single = network = models.build(**fields)
+    if hasattr(single, "score"):
+        # The definition of the correlation, whose products are what the paper counts.
+        network = single.clone(correlation="grouped_conv")
+    elif "verification" in options:
+        network = models.Siamese(single, verification=options["verification"])
+    images = (image,) * (1 if network is single else 2)
     init = functools.partial(network.init, train=False)
     variables = jax.eval_shape(init, jax.random.key(0), *images)
-    # The definition of the correlation, whose products are what the paper counts.
-    defined = network.clone(correlation="grouped_conv") if of_pairs else network
-    whole = functools.partial(defined.apply, train=False)
+    whole = functools.partial(network.apply, train=False)
     flops = 2 * multiply_adds(whole, variables, *images)
-    image_flops = flops
-    if of_pairs:
+    if network is single:
+        image_flops = flops
+    elif isinstance(network, models.Siamese):
+        of_single = models.backbone_variables(variables)
+        embed = functools.partial(single.apply, train=False)
+        image_flops = 2 * multiply_adds(embed, of_single, image)
+    else:
         embed = functools.partial(network.apply, method="embed")
         image_flops = 2 * multiply_adds(embed, variables, image)
     kernels = traverse_util.flatten_dict(variables["params"])
@@ -122,16 +142,15 @@ def cost(options: dict[str, Any], image_size: tuple[int, int], *, compiled: bool
     return Cost(
         num_parameters=sum(math.prod(leaf.shape) for leaf in kernels.values()),
         image_flops=image_flops,
-        comparison_flops=flops - 2 * image_flops if of_pairs else 0,
-        compiled_flops=_compiled(network, variables, images) if compiled else None,
+        comparison_flops=0 if network is single else flops - 2 * image_flops,
+        compiled_flops=_compiled(whole, variables, images) if compiled else None,
         num_layers=weight_layers(whole, variables, *images),
         num_convolutions=len(convolutions),
     )
 
 
-def _compiled(network: nn.Module, variables: Any, images: Sequence[Any]) -> float | None:
-    program = jax.jit(functools.partial(network.apply, train=False))
-    analysis = program.lower(variables, *images).compile().cost_analysis() or {}
+def _compiled(apply: Callable[..., Any], variables: Any, images: Sequence[Any]) -> float | None:
+    analysis = jax.jit(apply).lower(variables, *images).compile().cost_analysis() or {}
     flops = analysis.get("flops")
     return None if flops is None else flops * (2 // len(images))
 

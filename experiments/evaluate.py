@@ -35,6 +35,7 @@ def evaluate_again(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
         partition=options.partition,
         split=options.split,
+        shortlist=options.shortlist,
     )
     parallel.say(job.summary_text(results))
     parallel.say(f"results: {path}")
@@ -48,6 +49,7 @@ def evaluation_of(
     data_dir: str | None = None,
     partition: str | None = None,
     split: int | None = None,
+    shortlist: int | None = None,
     reuse: bool = False,
 ) -> tuple[dict[str, Any], Any]:
     """Results of a finished run on another data set or by another protocol, and their path.
@@ -73,7 +75,18 @@ def evaluation_of(
     split = record["split"] if split is None else split
     protocol = protocol or own.evaluation.protocol
     tested = config.evaluation.dataset or config.dataset
-    path = workdir / f"evaluation,{tested},{protocol}.json"
+    name = f"evaluation,{tested},{protocol}"
+    if shortlist is not None:
+        if "shortlist" not in config.evaluation:
+            raise ValueError(
+                f"{record['exp']} compares embeddings, which takes no shortlist: leave out "
+                "--shortlist"
+            )
+        if shortlist < 0:
+            raise ValueError(f"--shortlist={shortlist}: expected a number of images, or 0 for all")
+        config.evaluation.shortlist = shortlist
+        name += f",shortlist-{shortlist}"
+    path = workdir / f"{name}.json"
     if reuse and path.exists() and path.stat().mtime >= (workdir / "results.json").stat().mtime:
         found = json.loads(path.read_text())
         # The same file holds what evaluate.py found on another split of the data set.
@@ -83,6 +96,8 @@ def evaluation_of(
     datasets.provide(data_dir, protocols.needed_datasets(config, protocol))
     sources = protocols.open_sources(data_dir, config, protocol, split=split)
     _, network = job.load_run(workdir)
+    # Only what is tested and how it is scored may differ from the training.
+    network.config.evaluation = config.evaluation
     outcome = protocols.evaluate(network, sources, protocol)
     results = {
         "exp": record["exp"],
@@ -113,6 +128,11 @@ def main() -> int:
     parser.add_argument("--protocol", help="default: the run's own")
     parser.add_argument("--partition", help="of the data set; default: the run's own")
     parser.add_argument("--split", type=int, help="of the partition; default: the run's own")
+    parser.add_argument(
+        "--shortlist",
+        type=int,
+        help="score only the N gallery images nearest by descriptor (csn); 0: all",
+    )
     parser.add_argument(
         "--data_dir",
         default=os.environ.get("REID_DATA_DIR"),

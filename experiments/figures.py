@@ -158,6 +158,12 @@ def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     (run,) = runs.values()
     network, sources = _opened(run, protocol)
     config = network.config
+    model = networks.build_backbone(config)
+    if model.attention != "stn" or not model.dividing:
+        raise ValueError(
+            f"the figure shows what spatial transformers attend to in stripes, and {run.workdir} "
+            f"has attention={model.attention}, dividing={model.dividing}"
+        )
     arrays = protocols.evaluate(network, sources, protocol or run.config.evaluation.protocol).arrays
     query = sources.get("query", sources.get("test"))
     gallery = sources.get("gallery", query)
@@ -183,7 +189,6 @@ def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
         np.stack([source.image(row, size) for row in side])
         for source, side in ((query, rows), (gallery, tests))
     ]
-    model = networks.build_backbone(config)
     normalise = inputs.normalisation(config, network.mean)
     taps = jax.jit(lambda v, a, b: model.apply(v, normalise(a), normalise(b), train=False))(
         network.variables, *images

@@ -53,6 +53,14 @@ def open_images(
     """
     if not config.data.partition:
         return {role: data.open_split(data_dir, config.dataset, role) for role in roles}
+    card = data.dataset_card(data_dir, config.dataset)
+    if not card.get("partitions"):
+        raise ValueError(
+            f"{config.dataset} in {data_dir} has no partitions, and the experiment has "
+            f"data.partition={config.data.partition}: add --set data.partition= --set "
+            "evaluation.protocol=single-query (for pairs of a data set without cameras also --set "
+            "sampler.cross_camera=false)"
+        )
     known = data.open_partition(data_dir, config.dataset, config.data.partition, split)
     for prefix, pool in (("", "test"), ("val_", "val")):
         if pool in known and not {prefix + "query", prefix + "gallery"} & known.keys():

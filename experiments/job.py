@@ -295,7 +295,11 @@ def _of_images(config: ConfigDict, sampler: Any, epochs: float) -> int:
 
 
 def _of_positive_pairs(config: ConfigDict, sampler: Any, epochs: float) -> int:
-    copies = config.data.num_shifted + 2
+    if not hasattr(sampler, "num_positive_pairs"):
+        raise ValueError(
+            f"optimizer.epoch=positive_pairs with sampler.name={config.sampler.name}: it takes pair"
+        )
+    copies = config.data.num_shifted + 2 if config.data.flip_or_shift else 1
     positives = sampler.num_positive_pairs * copies**2
     pairs = positives * (1 + config.sampler.negatives_per_positive)
     return math.ceil(epochs * pairs / config.sampler.batch_size)

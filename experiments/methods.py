@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from reid_jax import data, losses, models, ops
+from reid_jax import augment, data, losses, models, ops
 from reid_jax.training import mean_codes, objectives
 from reid_jax.training.objectives.clever import INTER_GRADS
 
@@ -186,6 +186,7 @@ DEVIATIONS = {
         losses.update_pair_centers,
         models.NineConv,
         data.PairSampler,
+        augment.flip_or_shift,
     ),
     "identification_center": (
         objectives.identification_center,
@@ -208,6 +209,7 @@ DEVIATIONS = {
         models.stripes,
         ops.spatial_transform,
         data.PairSampler,
+        augment.flip_or_shift,
     ),
 }
 """The functions whose ``Deviation:`` notes belong in a method's report."""

@@ -19,6 +19,7 @@ __all__ = [
     "PROTOCOLS",
     "Network",
     "Outcome",
+    "check",
     "data_source",
     "embed",
     "evaluate",
@@ -28,9 +29,10 @@ __all__ = [
     "validation_sources",
 ]
 
+_QUERY_GALLERY = ("query", "gallery")
 PROTOCOLS = {
-    "single-query": ("query", "gallery"),
-    "single-query-swapped": ("query", "gallery"),
+    "single-query": _QUERY_GALLERY,
+    "single-query-swapped": _QUERY_GALLERY,
     "multi-query-average": ("query", "gallery", "multi_query"),
     "multi-query-maximum": ("query", "gallery", "multi_query"),
     "single-shot-one-direction": ("test",),
@@ -44,6 +46,7 @@ PROTOCOLS = {
 SWAPPED = "single-query-swapped"
 """Each gallery image asks, and the queries answer."""
 
+ONE_DIRECTION = "single-shot-one-direction"
 DISTRACTORS = "distractors_500k"
 PARTS_OF_DISTRACTORS = {"fifth/": 0.2, "two_fifths/": 0.4, "": 1.0}
 """Shares of the distractors that are added to the gallery: 100k, 200k and all of the 500k."""
@@ -103,6 +106,37 @@ def data_source(data_dir: epath.PathLike, config: ConfigDict, protocol: str) -> 
     return next(kind for kind in ("stand-in", "custom", "official") if kind in sources)
 
 
+def check(config: ConfigDict, protocol: str) -> None:
+    """Refuses a protocol that the network of a config cannot be evaluated by.
+
+    Raises:
+        ValueError: for an unknown protocol or one that does not fit, with what does.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    if not networks.compares_pairs(config):
+        return
+    known = [name for name, roles in PROTOCOLS.items() if roles in (("test",), _QUERY_GALLERY)]
+    if protocol not in known:
+        raise ValueError(
+            f"{protocol} needs an embedding of each image, and {config.model.name} scores pairs of "
+            f"images: take {', '.join(known)}"
+        )
+    shortlist, num_repeats = config.evaluation.shortlist, config.evaluation.num_repeats
+    if shortlist and not config.model.ranking:
+        raise ValueError(
+            f"a shortlist of {shortlist} is chosen by descriptors, which the network does not have "
+            "without model.ranking: score all pairs with evaluation.shortlist=0"
+        )
+    own_galleries = protocol == "single-shot-per-query"
+    if shortlist and (own_galleries or (protocol == ONE_DIRECTION and num_repeats > 1)):
+        raise ValueError(
+            f"a shortlist of {shortlist} is taken from one gallery, and {protocol} with "
+            f"{num_repeats} repeats draws several: score all pairs with evaluation.shortlist=0, or "
+            f"take {ONE_DIRECTION} with evaluation.num_repeats=1"
+        )
+
+
 def open_sources(
     data_dir: epath.PathLike, config: ConfigDict, protocol: str, *, split: int
 ) -> dict[str, Any]:
@@ -111,8 +145,7 @@ def open_sources(
     Raises:
         ValueError: for an unknown protocol, or a data set without what it needs.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+    check(config, protocol)
     dataset = config.evaluation.dataset
     roles = PROTOCOLS[protocol]
     own = [role for role in roles if role != "distractors"]
@@ -200,7 +233,10 @@ def distances_among(network: Network, images: data.Source) -> tuple[evaluation.D
         block_size=config.evaluation.pairs_per_block,
         shortlist=config.evaluation.shortlist or None,
     )
-    return scorer.distance_of, f"minus the similarity score, {scorer.name}"
+    name = "minus the similarity score"
+    if shortlist := config.evaluation.shortlist:
+        name += f" (behind a shortlist of {shortlist}, above it: by descriptor)"
+    return scorer.distance_of, name
 
 
 def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Outcome:
@@ -291,16 +327,8 @@ def _with_distractors(
 
 def _one_pool(network: Network, pool: data.Source, protocol: str) -> Outcome:
     """Protocols whose queries and galleries are drawn from one list of images of two cameras."""
-    num_repeats = network.config.evaluation.num_repeats
-    galleries = len(pool) if protocol == "single-shot-per-query" else num_repeats
-    if galleries > 1 and protocol != "multi-shot" and network.config.evaluation.get("shortlist"):
-        raise ValueError(
-            f"evaluation.shortlist={network.config.evaluation.shortlist} is taken from one gallery "
-            f"and {protocol} draws {galleries}: score all pairs with evaluation.shortlist=0, or "
-            "take single-shot-one-direction with evaluation.num_repeats=1"
-        )
     distance_of, distance = distances_among(network, pool)
-    draws = {"num_repeats": num_repeats, "seed": DRAW_SEED}
+    draws = {"num_repeats": network.config.evaluation.num_repeats, "seed": DRAW_SEED}
     if protocol == "multi-shot":
         evaluated = evaluation.multi_shot_evaluation(distance_of, pool)
     elif protocol == "single-shot-per-query":
@@ -314,11 +342,6 @@ def _one_pool(network: Network, pool: data.Source, protocol: str) -> Outcome:
 
 def _pairs(network: Network, sources: Mapping[str, Any], protocol: str) -> Outcome:
     """The protocol of query and gallery by a network that compares pairs."""
-    if protocol not in ("single-query", SWAPPED):
-        raise ValueError(
-            f"{protocol} needs an embedding of each image, and {network.config.model.name} scores "
-            "pairs of images: take single-query"
-        )
     query, gallery = sources["query"], sources["gallery"]
     distance_of, distance = distances_among(network, data.join([query, gallery], "both lists"))
     rows = np.arange(len(query) + len(gallery))
@@ -338,7 +361,7 @@ def _outcome(network: Network, evaluated: evaluation.Evaluation, distance: str) 
     places, kinds = _listed_queries(precision)
     chosen = _of_queries(comparison, places)
     facts = _facts(evaluated, num_query, num_gallery)
-    if shortlist := network.config.evaluation.get("shortlist"):
+    if num_gallery > (shortlist := network.config.evaluation.get("shortlist", 0)) > 0:
         facts["protocol"] += f", shortlist-{shortlist}"
     arrays = _arrays(
         distance,

@@ -24,6 +24,7 @@ from reid_jax import parallel
 
 M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # From glibc's malloc.h.
 SCALES = ("auto", "paper", "small")
+_MENDABLE = (ValueError, OSError, ImportError, MemoryError)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -276,7 +277,7 @@ def exit_status(program: Callable[[], Any]) -> int:
                 f"the disk is full ({message}). Make room and give the same command again: it goes "
                 "on from the last checkpoint."
             )
-        elif not isinstance(error, (ValueError, OSError, ImportError, NonFiniteLossError)):
+        elif not isinstance(error, (*_MENDABLE, NonFiniteLossError)):
             raise
         print(f"error: {message}", file=sys.stderr)
         return 1

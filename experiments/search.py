@@ -44,6 +44,11 @@ def search(options: argparse.Namespace) -> dict[str, float]:
                     f"{made.config.dataset} in {made.data_dir} has no validation identities: "
                     "prepare it with --num_val_identities N, in another --data_dir."
                 )
+            if not made.config.train.validate_every:
+                raise ValueError(
+                    f"{options.exp} does not validate while it trains: add --set "
+                    "train.validate_every=N, a number of steps"
+                )
             workdir = epath.Path("runs/search") / made.workdir.name / f"seed_{seed}"
             made = dataclasses.replace(made, workdir=workdir)
             job.train(made)

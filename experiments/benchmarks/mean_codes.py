@@ -93,8 +93,10 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--width", type=int, default=32, help="of ResNet-18; 64 in the paper")
     parser.add_argument("--size", default="96x48", help="height x width")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=5, help="at least 2")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: expected at least 2")
     keep_freed_memory()  # As a run does.
 
     size = tuple(int(side) for side in options.size.split("x"))

@@ -39,7 +39,7 @@ from reid_jax import parallel, training
 from reid_jax.ops import depthwise_cross_correlation
 from reid_jax.training import schedules
 
-SHAPES = [("level 2", (40, 15), (10, 10)), ("level 3", (20, 7), (5, 5))]
+SHAPES = [("level 2", (40, 15), (10, 10)), ("level 3", (20, 8), (5, 5))]
 COMPILED = ("auto", "grouped_conv", "shift", "fft")
 
 

@@ -28,8 +28,10 @@ _MAY_BE_ZERO = (
     "evaluation.shortlist",
     "optimizer.head_steps",
     "optimizer.num_epochs",
+    "optimizer.num_steps",
     "train.validate_every",
 )
+_OF_A_SCORE = ("distance_weight", "epsilon", "shortlist")
 _OF_NO_ROW = ("width", "weights", "stride", "correlation")
 
 
@@ -133,8 +135,8 @@ def with_keys_of(base: Callable[..., ConfigDict]) -> Callable[[Callable], Callab
 def _identity(config: ConfigDict) -> list:
     network = {k: v for k, v in config.model.items() if k not in _OF_NO_ROW}
     network["start_from"] = bool(network.get("start_from"))
-    protocol = config.evaluation.protocol
-    return [config.method, config.dataset, config.data.partition, config.loss, network, protocol]
+    scored = {k: config.evaluation.get(k) for k in ("protocol", *_OF_A_SCORE)}
+    return [config.method, config.dataset, config.data.partition, config.loss, network, scored]
 
 
 def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str) -> ConfigDict:

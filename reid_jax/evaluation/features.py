@@ -42,7 +42,7 @@ def extract_features(
     # A process without a share embeds one image all the same, to know the size of a feature.
     rows = share if share.stop > share.start else slice(0, 1)
     run = parallel.map_rows(embed, variables, num_rows=batch_size)
-    features = []
+    features, found = None, 0
     with tqdm(
         total=rows.stop - rows.start,
         desc=description,
@@ -51,10 +51,13 @@ def extract_features(
         mininterval=1,
     ) as bar:
         for images in batches(rows):
-            features.append(np.asarray(run(images), np.float32))
+            part = np.asarray(run(images), np.float32)
+            if features is None:
+                features = np.empty((rows.stop - rows.start, part.shape[1]), np.float32)
+            features[found : found + len(part)] = part[: len(features) - found]
+            found += len(part)
             bar.update(len(images))
-    found = sum(map(len, features))
     if found != rows.stop - rows.start:
         raise ValueError(f"got {found} images for rows {rows.start} to {rows.stop}.")
-    own = np.concatenate(features)[: share.stop - share.start]
+    own = features[: share.stop - share.start]
     return parallel.gather_shares(own, num_images)

@@ -42,11 +42,12 @@ class Images(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What was compared where each query has a gallery of its own, drawn from one list of images.
+    """What was compared where each query has a gallery of its own.
 
     Attributes:
-        query_rows: [Q] int64, rows of the list.
-        gallery_rows: [Q, K] int64, rows of the list; -1 pads a smaller gallery on the right.
+        query_rows: [Q] int64, rows of the list of images, or of that of the queries.
+        gallery_rows: [Q, K] int64, rows of the list, or of that of the gallery; -1 where nothing
+            was compared: it pads a smaller gallery, or stands for an image that was removed.
         distances: [Q, K] in the unit of the distance; infinite where the row is -1.
         match: [Q, K] bool, True where the identity is the query's.
     """
@@ -72,7 +73,7 @@ class Evaluation:
             than two.
         num_left_out: identities without a match, because one of two cameras alone has them.
         comparison: what the first repeat compared, for ranked lists and histograms; None where
-            query and gallery are lists of their own.
+            features of query and gallery were ranked without all distances at hand.
     """
 
     protocol: str

@@ -13,7 +13,8 @@ SHAPE = jax.ShapeDtypeStruct
 @pytest.mark.parametrize(
     ("name", "parameters", "gflops", "convolutions"),
     [
-        # Bias and batch norm are counted too; without them 0.475, 0.642 and 0.808 million.
+        # Bias and batch norm are counted too; without them 0.475, 0.642 and 0.808 million. At level
+        # 4 all similarity maps meet on 10x4.
         ("csn (L2, L3)", 0.478, 0.931, 12),
         ("csn (L2, L3), sim_grid=20x8", 0.478, 0.943, 12),
         ("csn (L2, L3, L4)", 0.647, 1.007, 16),
@@ -35,14 +36,28 @@ def test_parts_of_csn_cost_what_the_audit_says():
     assert found.comparison_flops / 2e6 == pytest.approx(36.9 + coarser_head, abs=0.1)
 
 
+def test_a_verification_head_is_what_a_comparison_costs():
+    found, alone = (
+        complexity.cost(*complexity.NETWORKS[name], compiled=False)
+        for name in ("nine_conv, verification", "nine_conv")
+    )
+    assert found.comparison_flops == 2 * (512 * 512 + 512 * 2)
+    assert found.num_parameters == alone.num_parameters + 513 * 512 + 513 * 2
+    assert (found.image_flops, found.pair_flops - found.comparison_flops) == (
+        alone.image_flops,
+        alone.pair_flops,
+    )
+    assert found.num_layers == alone.num_layers + 2
+
+
 @pytest.mark.parametrize(
     ("name", "layers"),
     [
         # Without the identification head, which their names count.
         ("resnet18", 17),
         ("resnet50", 49),
-        ("vgg16", 15),
-        ("caffenet", 7),
+        ("vgg16, verification", 15 + 1),
+        ("caffenet, verification", 7 + 1),
         ("nine_conv", 10),
         # Trunk, localisation net, head.
         ("csn (L2, L3)", 3 + 4 + 4),

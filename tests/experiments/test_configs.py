@@ -98,7 +98,7 @@ def test_wrong_experiments_list_the_known(exp, message):
         ("optimizer.num_steps=1.5", "type int"),
         ("learning_rate=1", "section.key=value"),
         ("train.log_every=0", "at least 1"),
-        ("optimizer.num_steps=-1", "at least 1"),
+        ("optimizer.num_steps=-1", "at least 0"),
     ],
 )
 def test_wrong_overrides_list_the_known(override, message):

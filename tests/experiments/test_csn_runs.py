@@ -11,7 +11,7 @@ from etils import epath
 from data_prep import stand_in
 from data_prep.prepare import prepare
 from experiments import configs, evaluate, figures, job, networks, protocols, run, tables
-from reid_jax import data, evaluation
+from reid_jax import data, evaluation, ops
 from reid_jax.training.logs import read_metrics
 
 # The smallest images of which a central crop can be taken at level 2.
@@ -67,7 +67,7 @@ def test_pairs_are_trained_and_scored(finished):
         rel=1e-5,
     )
     with np.load("runs/csn_viper/ranking.npz") as arrays:
-        assert str(arrays["distance"]) == "minus the similarity score, all-pairs"
+        assert str(arrays["distance"]) == "minus the similarity score"
     assert "similarity score" in Path("runs/csn_viper/report.html").read_text()
 
 
@@ -103,29 +103,91 @@ def test_scores_of_the_protocol_are_those_of_the_whole_network(finished, viper_d
     facts = protocols.evaluate(network, swapped, "single-query-swapped").facts
     assert facts["protocol"] == "single-query-swapped"
     assert facts["fingerprint"] != direct.fingerprint
-    with pytest.raises(ValueError, match="scores pairs of images: take single-query"):
-        protocols.evaluate(network, {**sources, "multi_query": query}, "multi-query-average")
 
 
-def test_a_shortlist_is_in_the_name_and_wants_one_gallery(finished, on_viper):
-    record, network = job.load_run("runs/csn_viper")
-    sources = protocols.open_sources(
-        record["data_dir"], network.config, "single-shot-one-direction", split=0
-    )
-    network.config.evaluation.shortlist = 2
-    facts = protocols.evaluate(network, sources, "single-shot-one-direction").facts
-    assert facts["protocol"] == "single-shot-one-direction, shortlist-2"
+def test_a_shortlist_is_in_the_name_where_it_is_one(finished):
+    workdir = epath.Path("runs/csn_viper")
+    for shortlist, ending in {2: ", shortlist-2", 4: "", 0: ""}.items():
+        found, path = evaluate.evaluation_of(workdir, shortlist=shortlist)
+        assert found["protocol"] == "single-shot-one-direction" + ending
+        assert path.name.endswith(f"single-shot-one-direction,shortlist-{shortlist}.json")
+    own = json.loads((workdir / "results.json").read_text())
+    assert found["metrics"] == own["metrics"]
+    with pytest.raises(ValueError, match="expected a number of images"):
+        evaluate.evaluation_of(workdir, shortlist=-1)
     with pytest.raises(ValueError, match="is taken from one gallery"):
-        protocols.evaluate(network, sources, "single-shot-per-query")
-    network.config.evaluation.num_repeats = 2
-    with pytest.raises(ValueError, match="single-shot-one-direction draws 2"):
-        protocols.evaluate(network, sources, "single-shot-one-direction")
+        evaluate.evaluation_of(workdir, shortlist=2, protocol="single-shot-per-query")
 
 
-def test_similarity_maps_are_drawn(finished):
+@pytest.mark.parametrize(
+    ("row", "overrides", "message"),
+    [
+        (
+            "",
+            ("evaluation.shortlist=2", "evaluation.num_repeats=2"),
+            "with 2 repeats draws several",
+        ),
+        (":row=cls", ("evaluation.shortlist=2",), "chosen by descriptors"),
+        ("", ("evaluation.protocol=multi-query-average",), "scores pairs of images: take single-q"),
+        ("", ("evaluation.protocol=oxford5k",), "scores pairs of images: take single-query"),
+        (":row=cls", ("evaluation.distance_weight=0.2",), "distance_weight=0.2 needs descriptors"),
+        ("", ("model.levels=l5",), "levels='l5' is not known; known: l2, l3"),
+        ("", ("data.image_size=(12,8)",), "the smallest size that works is 17 x 9"),
+        ("", ("optimizer.num_steps=0",), "give a number of steps"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_not_trained(on_viper, monkeypatch, row, overrides, message):
+    monkeypatch.setattr(job.training, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=message):
+        run.run_experiment(on_viper(f"csn_viper{row}", *overrides, workdir="refused"))
+
+
+def test_similarity_maps_are_those_of_the_query_with_parts_of_the_test_image(
+    finished, viper_dir, monkeypatch
+):
     asked, _ = finished
     runs = {"(L2, L3)": run.planned_runs(run.make_job(asked), asked)[""]}
+    drawn, draw = [], figures.visual.similarity_maps
+    monkeypatch.setattr(
+        figures.visual, "similarity_maps", lambda *a, **k: drawn.append((a, k)) or draw(*a, **k)
+    )
     figures.FIGURES["similarity_maps"](runs, "").canvas.draw()
+    ((queries, tests, levels), given) = drawn[0]
+    assert given["headings"][0].startswith("same person, score ")
+    assert given["headings"][1].startswith("another person, score ")
+    # One query, its match and the wrong image that is nearest.
+    np.testing.assert_array_equal(queries[0], queries[1])
+    record, network = job.load_run("runs/csn_viper")
+    model = networks.build_model(network.config, record["num_identities"])
+    mean, std = network.mean.astype(np.float32), network.config.data.from_scratch_std
+    taps = jax.jit(lambda v, x, y: model.apply(v, x, y, train=False))(
+        network.variables,
+        *((images.astype(np.float32) - mean) / std for images in (queries, tests)),
+    )
+    for level in (2, 3):
+        shown = levels[f"CSN-{level}"]
+        np.testing.assert_array_equal(shown.theta, taps[f"theta{level}_b"][:, :2])
+        for part in range(2):
+            maps = ops.depthwise_cross_correlation(
+                taps[f"x{level}_a"], taps[f"part{level}_b"][:, part], method="grouped_conv"
+            )
+            np.testing.assert_allclose(
+                shown.maps[:, part], maps.sum(-1), rtol=1e-4, atol=1e-4 * np.abs(maps).max()
+            )
+    scores = [float(heading.rpartition(" ")[2]) for heading in given["headings"]]
+    probability = jax.nn.softmax(taps["pair_logits"])[:, 1]
+    far = np.linalg.norm(taps["descriptor_a"] - taps["descriptor_b"], axis=1)
+    np.testing.assert_allclose(scores, probability + 0.2 / (far + 1e-4), atol=0.006, rtol=1e-3)
+
+
+def test_a_figure_without_transformers_is_refused(finished, monkeypatch):
+    asked, _ = finished
+    runs = {"C2": run.planned_runs(run.make_job(asked), asked)[""]}
+    record, network = job.load_run("runs/csn_viper")
+    network.config.model.attention = "center_crop"
+    monkeypatch.setattr(job, "load_run", lambda workdir: (record, network))
+    with pytest.raises(ValueError, match="has attention=center_crop"):
+        figures.FIGURES["similarity_maps"](runs, "")
 
 
 def test_rows_without_ranking_net_or_transformer(on_viper):
@@ -133,13 +195,11 @@ def test_rows_without_ranking_net_or_transformer(on_viper):
     record = json.loads(Path("runs/csn_viper,row=cls/config.json").read_text())["config"]
     assert not record["model"]["ranking"]
     assert (record["loss"]["ranking_weight"], record["evaluation"]["distance_weight"]) == (0, 0)
-    with pytest.raises(ValueError, match=r"distance_weight=0.2 needs descriptors"):
-        run.run_experiment(
-            on_viper("csn_viper:row=cls", "evaluation.distance_weight=0.2", workdir="refused_1")
-        )
-    crops = configs.build_config("csn_cuhk03:row=c2", configs.EXPERIMENTS, scale="small")
-    assert (crops.model.levels, crops.model.attention) == ("l2l3l4", "center_crop")
-    assert crops.loss.prior_weight == 0
+    # The largest network, without a localisation net.
+    run.run_experiment(on_viper("csn_viper:row=c2", "train.validate_every=0"))
+    crops = json.loads(Path("runs/csn_viper,row=c2/config.json").read_text())["config"]
+    assert (crops["model"]["levels"], crops["model"]["attention"]) == ("l2l3l4", "center_crop")
+    assert crops["loss"]["prior_weight"] == 0
 
 
 def test_an_epoch_has_as_many_positive_pairs_as_there_are():
@@ -157,6 +217,13 @@ def test_an_epoch_has_as_many_positive_pairs_as_there_are():
     # Four copies of an image, two negatives for a positive, five epochs. Of CUHK03's 1,160 people
     # with 4.8 images in each camera that makes 25,000 steps.
     assert job.training_length(config, sampler)[0] == -(-5 * 30 * 16 * 3 // 256)
+    config.data.update(num_shifted=5)
+    assert job.training_length(config, sampler)[0] == -(-5 * 30 * 49 * 3 // 256)
+    config.data.flip_or_shift = ()
+    assert job.training_length(config, sampler)[0] == -(-5 * 30 * 3 // 256)
+    images = data.UniformSampler(40, batch_size=8, seed=0)
+    with pytest.raises(ValueError, match="it takes pair"):
+        job.training_length(config, images)
     config.optimizer.epoch = "pairs"
     with pytest.raises(ValueError, match="known: images, positive_pairs"):
         job.training_length(config, sampler)
@@ -172,18 +239,6 @@ def test_an_epoch_has_as_many_positive_pairs_as_there_are():
 def test_wrong_rows_say_what_is_known(on_viper, row, message):
     with pytest.raises(ValueError, match=message):
         run.run_experiment(on_viper(f"csn_viper:{row}"))
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("model.levels=l5", "levels='l5' is not known; known: l2, l3"),
-        ("data.image_size=(12,8)", "the smallest size that works is 17 x 9"),
-    ],
-)
-def test_wrong_networks_are_refused_before_training(on_viper, override, message):
-    with pytest.raises(ValueError, match=message):
-        run.run_experiment(on_viper("csn_viper", override, workdir="refused_2"))
 
 
 def test_table_of_complexity_needs_no_run(on_viper, monkeypatch):
