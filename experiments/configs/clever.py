@@ -318,6 +318,8 @@ TABLES = {
                 ("intra_iv", "iv"),
                 ("inter_iv", "iv"),
                 ("clever_iv", "iv"),
+                ("clever_iv", "intra_iv"),
+                ("clever_iv", "clever_i"),
             )
         ),
     ),
