@@ -193,7 +193,9 @@ def similarity_maps(
         for number, name in enumerate(checked)
     ]
     handles.append(Line2D([], [], color=style.INK, linestyle=":", linewidth=1.2, label="stripe"))
-    figure.legend(handles=handles, loc="lower center", ncols=len(handles), borderpad=0.1)
+    # Anchored to a point: a tight box moves what hangs on the figure's own.
+    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0)}
+    figure.legend(handles=handles, **place, ncols=len(handles), borderpad=0.1)
     finish_sheet(ax, width, total)
     return figure
 
