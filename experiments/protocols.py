@@ -115,6 +115,12 @@ def check(config: ConfigDict, protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     if not networks.compares_pairs(config):
+        if config.model.get("evaluation") == "batch" and PROTOCOLS[protocol] != ("test",):
+            known = [name for name, roles in PROTOCOLS.items() if roles == ("test",)]
+            raise ValueError(
+                f"model.evaluation=batch needs all images of a side in one batch, and {protocol} "
+                f"embeds them in several: take {', '.join(known)}"
+            )
         return
     known = [name for name, roles in PROTOCOLS.items() if roles in (("test",), _QUERY_GALLERY)]
     if protocol not in known:
@@ -210,7 +216,10 @@ def distances_among(network: Network, images: data.Source) -> tuple[evaluation.D
     """Distances between images of a list, and what they are."""
     config = network.config
     if not networks.compares_pairs(config):
-        return evaluation.feature_distances(embed(network, images)), embedding_distance(config)
+        name = embedding_distance(config)
+        if config.model.get("evaluation") == "batch":
+            return _distances_of_sides(network, images), name
+        return evaluation.feature_distances(embed(network, images)), name
     embed_parts, score = networks.pair_functions(config, network.mean)
     size = inputs.input_size(config)
 
@@ -237,6 +246,21 @@ def distances_among(network: Network, images: data.Source) -> tuple[evaluation.D
     if shortlist := config.evaluation.shortlist:
         name += f" (behind a shortlist of {shortlist}, above it: by descriptor)"
     return scorer.distance_of, name
+
+
+def _distances_of_sides(network: Network, images: data.Source) -> evaluation.DistanceOf:
+    """Distances of embeddings for which all queries are one batch, and all gallery images."""
+    function, variables, size = networks.embedder(network.config, network.variables, network.mean)
+    embed_batch = jax.jit(function)
+
+    def distance_of(query_rows: np.ndarray, gallery_rows: np.ndarray) -> np.ndarray:
+        sides = (
+            embed_batch(variables, np.stack([images.image(row, size) for row in rows]))
+            for rows in (query_rows, gallery_rows)
+        )
+        return np.asarray(squared_euclidean(*sides))
+
+    return distance_of
 
 
 def evaluate(network: Network, sources: Mapping[str, Any], protocol: str) -> Outcome:

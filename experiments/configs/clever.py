@@ -22,7 +22,8 @@ Tables 1 and 2.
 of which it has seen nothing. ``clever_cuhk01`` and ``clever_viper`` go on from ``start_from``, its
 place by default, where that run is made if it is missing: first the new identification head alone,
 then everything. With ``start_from=`` they train on their own data set, from scratch.
-``row=frw_ic`` is CNN-FRW-IC of Jin et al., with which Table 2 compares.
+``row=frw_ic`` is CNN-FRW-IC of Jin et al., with which Table 2 compares. ``bn_eval=batch`` tests as
+their code does: batch norm takes the statistics of the query images, and those of the gallery.
 
 ``inter_grad`` is what the inter-center loss trains, which the paper leaves open: ``through_update``
 (the network, through the centers' step), ``centers`` (the centers alone) or ``none``.
@@ -70,12 +71,14 @@ def clever(
     neg_updates_centers: bool = True,
     margin: float = 250.0,
     center_rate: float = 0.5,
+    bn_eval: str = "running",
 ) -> ConfigDict:
     """A row on a data set: identification with center-level and verification losses on pairs."""
     if row not in ROWS:
         raise ValueError(f"clever: row={row!r}; known: {', '.join(ROWS)}")
     config = _paper()
     config.dataset = dataset
+    config.model.evaluation = bn_eval
     if scale == "small":
         _reduce(config)
     if row in ("ic", "frw_ic"):
@@ -170,6 +173,7 @@ def _paper() -> ConfigDict:
                 "identification": True,
                 "verification": "relu_diff",
                 "verification_dropout": "after_square",
+                "evaluation": "running",
             },
             # Pairs, half of them positive; single images in the row IC.
             "sampler": {

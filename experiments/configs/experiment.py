@@ -32,7 +32,7 @@ _MAY_BE_ZERO = (
     "train.validate_every",
 )
 _OF_A_SCORE = ("distance_weight", "epsilon", "shortlist")
-_OF_NO_ROW = ("width", "weights", "stride", "correlation")
+_OF_NO_ROW = ("width", "weights", "stride", "correlation", "evaluation")
 
 
 @dataclasses.dataclass(frozen=True)

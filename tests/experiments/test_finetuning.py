@@ -153,6 +153,33 @@ def test_the_head_is_new_and_the_rest_is_that_of_the_start(started, asked, capsy
     assert not np.array_equal(*averages)
 
 
+def test_batch_norm_may_take_the_statistics_of_each_side(started, places):
+    _, network = job.load_run(START)
+    pool = protocols.open_sources(
+        places / "data", network.config, "single-shot-one-direction", split=0
+    )["test"]
+    rows = np.flatnonzero(pool.cameras == 1), np.flatnonzero(pool.cameras == 2)
+    network.config.model.evaluation = "batch"
+    found = protocols.distances_among(network, pool)[0](*rows)
+    # The running averages play no part, the other images of a side do.
+    others = jax.tree.map(lambda leaf: 2 * leaf + 1, network.variables["batch_stats"])
+    moved = protocols.Network(
+        network.config, {**network.variables, "batch_stats": others}, network.mean
+    )
+    np.testing.assert_array_equal(protocols.distances_among(moved, pool)[0](*rows), found)
+    fewer = protocols.distances_among(network, pool)[0](rows[0][:-1], rows[1])
+    assert np.abs(fewer - found[:-1]).max() > 1e-4
+    _, of_running = job.load_run(START)
+    assert np.abs(protocols.distances_among(of_running, pool)[0](*rows) - found).max() > 1e-3
+    facts = protocols.evaluate(network, {"test": pool}, "single-shot-one-direction").facts
+    assert facts["fingerprint"] == started["fingerprint"]
+    with pytest.raises(ValueError, match="needs all images of a side in one batch"):
+        protocols.check(network.config, "single-query")
+    network.config.model.evaluation = "train"
+    with pytest.raises(ValueError, match="running, batch"):
+        protocols.distances_among(network, pool)
+
+
 @pytest.mark.parametrize(
     ("exp", "overrides", "message"),
     [
