@@ -132,6 +132,7 @@ def test_evaluate_by_another_protocol(finished, capsys):
         data_dir=None,
         partition=None,
         split=None,
+        shortlist=None,
     )
     evaluate.evaluate_again(options)
     results = json.loads((workdir / "evaluation,market1501,multi-query-average.json").read_text())
@@ -142,7 +143,10 @@ def test_evaluate_by_another_protocol(finished, capsys):
     evaluate.evaluate_again(options)
     again = json.loads((workdir / "evaluation,market1501,single-query.json").read_text())
     assert again["metrics"] == json.loads((workdir / "results.json").read_text())["metrics"]
-    options.protocol = "double-query"
+    options.shortlist = 5
+    with pytest.raises(ValueError, match="compares embeddings, which takes no shortlist"):
+        evaluate.evaluate_again(options)
+    options.protocol, options.shortlist = "double-query", None
     with pytest.raises(ValueError, match="known: single-query"):
         evaluate.evaluate_again(options)
     with pytest.raises(FileNotFoundError, match=r"no config.json"):
