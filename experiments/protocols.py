@@ -29,10 +29,9 @@ __all__ = [
     "validation_sources",
 ]
 
-_QUERY_GALLERY = ("query", "gallery")
 PROTOCOLS = {
-    "single-query": _QUERY_GALLERY,
-    "single-query-swapped": _QUERY_GALLERY,
+    "single-query": ("query", "gallery"),
+    "single-query-swapped": ("query", "gallery"),
     "multi-query-average": ("query", "gallery", "multi_query"),
     "multi-query-maximum": ("query", "gallery", "multi_query"),
     "single-shot-one-direction": ("test",),
@@ -122,7 +121,8 @@ def check(config: ConfigDict, protocol: str) -> None:
                 f"embeds them in several: take {', '.join(known)}"
             )
         return
-    known = [name for name, roles in PROTOCOLS.items() if roles in (("test",), _QUERY_GALLERY)]
+    of_pairs = (("test",), ("query", "gallery"))
+    known = [name for name, roles in PROTOCOLS.items() if roles in of_pairs]
     if protocol not in known:
         raise ValueError(
             f"{protocol} needs an embedding of each image, and {config.model.name} scores pairs of "
