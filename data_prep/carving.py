@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_prep.listing import Record
-from reid_jax.data import samplers
+from reid_jax import keys
 
 __all__ = ["carve"]
 
@@ -49,8 +49,8 @@ def carve(
             f"{num_identities} identities were asked for, which is all of them: none is left to "
             "train on; ask for fewer"
         )
-    words = samplers.random_bits(
-        seed, stream=samplers.SPLIT, index=draw, count=len(eligible) + len(records)
+    words = keys.random_bits(
+        seed, stream=keys.SPLIT, index=draw, count=len(eligible) + len(records)
     )
     order = np.argsort(words[: len(eligible)], kind="stable")
     chosen = [eligible[place] for place in order[:num_identities]]

@@ -5,7 +5,7 @@ import os
 from data_prep.builder import ReidBuilder
 from data_prep.listing import Listing, Problem, market_records, official_problems
 from data_prep.raw import RawTree
-from reid_jax.data import schema
+from reid_jax import schema
 
 __all__ = ["OFFICIAL", "Builder", "read"]
 

@@ -18,7 +18,7 @@ from data_prep.listing import (
     of_queries,
 )
 from data_prep.raw import IMAGE_SUFFIXES, RawTree
-from reid_jax.data import schema
+from reid_jax import schema
 
 __all__ = ["Builder", "read"]
 

@@ -6,7 +6,7 @@ from data_prep import folder
 from data_prep.builder import ReidBuilder
 from data_prep.listing import Listing
 from data_prep.raw import RawTree
-from reid_jax.data import schema
+from reid_jax import schema
 
 __all__ = ["Builder", "read"]
 

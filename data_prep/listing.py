@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 
 from data_prep.raw import RawTree
-from reid_jax.data import schema
+from reid_jax import schema
 
 __all__ = [
     "Listing",

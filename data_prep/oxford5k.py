@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from data_prep.builder import ReidBuilder
 from data_prep.listing import Listing, Problem, Query, Record
 from data_prep.raw import RawTree
-from reid_jax.data import decode, schema
+from reid_jax import schema
+from reid_jax.data import decode
 
 __all__ = ["EXTRA_IMAGE", "OFFICIAL", "Builder", "read"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from data_prep.listing import Partition, Record
-from reid_jax.data import samplers
+from reid_jax import keys
 
 __all__ = ["fingerprint", "random_identity_splits", "random_partitions", "summary"]
 
@@ -38,9 +38,7 @@ def random_identity_splits(
         )
     splits = []
     for index in range(num_splits):
-        words = samplers.random_bits(
-            seed, stream=samplers.PARTITION, index=index, count=len(identities)
-        )
+        words = keys.random_bits(seed, stream=keys.PARTITION, index=index, count=len(identities))
         order = np.argsort(words, kind="stable").tolist()
         split, first = {}, 0
         for role, number in sizes.items():

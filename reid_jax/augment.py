@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from reid_jax.keys import as_row_keys
+
 __all__ = [
-    "as_keys",
     "flip_or_shift",
     "normalise",
     "random_crop",
@@ -19,14 +20,6 @@ __all__ = [
     "random_flip",
     "random_shift",
 ]
-
-
-def as_keys(keys: jax.Array) -> jax.Array:
-    """[B] typed keys from typed keys or from raw threefry data, uint32 [B, 2]."""
-    keys = jnp.asarray(keys)
-    if jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        return keys
-    return jax.random.wrap_key_data(keys, impl="threefry2x32")
 
 
 def normalise(images: jax.Array, *, mean: jax.Array, std: jax.Array) -> jax.Array:
@@ -45,7 +38,7 @@ def normalise(images: jax.Array, *, mean: jax.Array, std: jax.Array) -> jax.Arra
 
 def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:
     """Mirrors each image left to right with probability one half."""
-    mirror = jax.vmap(jax.random.bernoulli)(as_keys(keys))
+    mirror = jax.vmap(jax.random.bernoulli)(as_row_keys(keys, len(images)))
     return jnp.where(mirror[:, None, None, None], images[:, :, ::-1], images)
 
 
@@ -64,7 +57,7 @@ def random_crop(images: jax.Array, keys: jax.Array, *, size: tuple[int, int]) ->
         top, left = jax.random.randint(key, (2,), 0, highest)
         return lax.dynamic_slice(image, (top, left, 0), (*size, image.shape[2]))
 
-    return jax.vmap(crop)(images, as_keys(keys))
+    return jax.vmap(crop)(images, as_row_keys(keys, len(images)))
 
 
 def random_shift(
@@ -122,7 +115,7 @@ def flip_or_shift(
     Deviation: drawn anew each time an image is used, where the codes draw the shifts of an image
         once.
     """
-    choice_keys, shift_keys = jax.vmap(jax.random.split, out_axes=1)(as_keys(keys))
+    choice_keys, shift_keys = jax.vmap(jax.random.split, out_axes=1)(as_row_keys(keys, len(images)))
     choice = jax.vmap(lambda key: jax.random.randint(key, (), 0, num_shifted + 2))(choice_keys)
     choice = choice[:, None, None, None]
     shifted = random_shift(images, shift_keys, padding=padding, fill=fill)
@@ -159,5 +152,5 @@ def random_erase(
         in_columns = (columns >= left) & (columns < left + wide)
         return in_rows & in_columns & (chance < probability)
 
-    mask = jax.vmap(inside)(as_keys(keys))
+    mask = jax.vmap(inside)(as_row_keys(keys, len(images)))
     return jnp.where(mask[..., None], jnp.asarray(fill, images.dtype), images)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from reid_jax import augment
-from reid_jax.data import row_keys
+from reid_jax.keys import batch_keys
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (64, 12, 8, 3), dtype=np.uint8)
-KEYS = row_keys(0, 0, 64)
+KEYS = batch_keys(0, 0, 64)
 
 FUNCTIONS = {
     "flip": augment.random_flip,
@@ -93,7 +93,7 @@ def test_shift_moves_each_way_and_fills():
 
 
 def test_flip_or_shift_is_one_of_five():
-    keys = row_keys(1, 0, 2000)
+    keys = batch_keys(1, 0, 2000)
     image = IMAGES[:1]
     results = np.asarray(augment.flip_or_shift(image.repeat(2000, 0), keys, padding=(3, 1), fill=0))
     kinds = {"same": 0, "flipped": 0, "shifted": 0}
@@ -118,7 +118,7 @@ def test_copies_of_an_image_are_equally_likely(num_shifted):
     results = np.asarray(
         augment.flip_or_shift(
             IMAGES[:1].repeat(2000, 0),
-            row_keys(2, 0, 2000),
+            batch_keys(2, 0, 2000),
             padding=(3, 1),
             fill=0,
             num_shifted=num_shifted,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from reid_jax import augment, losses, models, parallel, training
-from reid_jax.data import row_keys
+from reid_jax.keys import batch_keys
 from reid_jax.training import objectives, schedules
 
 BATCH, IDENTITIES, IMAGE = 16, 5, (36, 32, 3)
@@ -35,7 +35,7 @@ def batch_at(step, rows=slice(None)):
         "identity": np.sort(rng.integers(0, IDENTITIES - 1, BATCH)).astype(np.int32),
         "camera": np.ones(BATCH, np.int32),
         "row": np.arange(BATCH, dtype=np.int32),
-        "key": row_keys(7, step, BATCH),
+        "key": batch_keys(7, step, BATCH),
     }
     return {name: value[rows] for name, value in batch.items()}
 
@@ -45,7 +45,7 @@ def pair_batch(step, positives=3):
     batch = {}
     for number, suffix in enumerate("ab"):
         single = batch_at(10 * step + number)
-        single["key"] = row_keys(3, step, BATCH, stream=number)
+        single["key"] = batch_keys(3, step, BATCH, stream=number)
         batch |= {f"{name}_{suffix}": value for name, value in single.items()}
     batch["same"] = np.arange(BATCH) < positives
     batch["identity_b"] = np.where(batch["same"], batch["identity_a"], batch["identity_b"])

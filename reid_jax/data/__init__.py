@@ -9,7 +9,7 @@ from reid_jax.data.landmarks import (
     rounded_sizes,
 )
 from reid_jax.data.partitions import open_partition
-from reid_jax.data.pipeline import batch_at, batches, image_batches, row_keys
+from reid_jax.data.pipeline import batch_at, batches, image_batches
 from reid_jax.data.samplers import IdentitySampler, PairSampler, UniformSampler
 from reid_jax.data.source import (
     Source,
@@ -44,5 +44,4 @@ __all__ = [
     "open_split",
     "query_image",
     "rounded_sizes",
-    "row_keys",
 ]

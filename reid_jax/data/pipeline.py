@@ -6,32 +6,11 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
-from reid_jax.data import samplers, schema
+from reid_jax import schema
 from reid_jax.data.source import Source
+from reid_jax.keys import batch_keys
 
-__all__ = ["batch_at", "batches", "image_batches", "row_keys"]
-
-
-def row_keys(seed: int, step: int, num_rows: int, *, stream: int = 0) -> np.ndarray:
-    """Random keys of the rows of a batch.
-
-    Args:
-        seed: in [0, 2**64).
-        step: from 0.
-        num_rows: B, rows of the global batch.
-        stream: 0, or 0 and 1 for the two images of a pair.
-
-    Returns:
-        [B, 2] uint32, raw threefry key data; row i has the same key whatever B is.
-
-    Raises:
-        ValueError: if seed, step or stream is out of range.
-    """
-    if not 0 <= stream < 4:
-        raise ValueError(f"the stream is {stream}; expected 0 to 3")
-    words = samplers.random_bits(seed, stream=samplers.ROW_KEYS, index=step, count=4 * num_rows)
-    words = words.reshape(num_rows, 4)[:, stream]
-    return np.stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)], 1).astype(np.uint32)
+__all__ = ["batch_at", "batches", "image_batches"]
 
 
 def batch_at(
@@ -62,7 +41,7 @@ def batch_at(
     """
 
     def half(source_rows: np.ndarray, stream: int, suffix: str) -> dict[str, np.ndarray]:
-        keys = row_keys(seed, step, len(source_rows), stream=stream)[rows]
+        keys = batch_keys(seed, step, len(source_rows), stream=stream)[rows]
         here = source_rows[rows]
         camera = np.full(len(here), schema.NO_CAMERA) if cameras is None else cameras[here]
         batch = {

@@ -10,40 +10,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["IdentitySampler", "PairSampler", "UniformSampler", "random_bits"]
+from reid_jax import keys
 
-# Each use of random bits has a stream of its own, so that no two draws are the same numbers.
-EPOCH_ORDER, IDENTITY_IMAGES, PARTNERS, ROW_KEYS, SPLIT, PARTITION = range(6)
-
-
-def random_bits(seed: int, *, stream: int, index: int, count: int) -> np.ndarray:
-    """Independent random words for one use of randomness.
-
-    Args:
-        seed: in [0, 2**64).
-        stream: which use of randomness, in [0, 2**16).
-        index: step or epoch, in [0, 2**48).
-        count: number of words.
-
-    Returns:
-        [count] uint64, the start of the raw Philox 4x64 stream keyed by (seed, stream, index); a
-        longer draw starts with the shorter one.
-
-    Raises:
-        ValueError: if seed or index is out of range.
-    """
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"the seed is {seed}; expected an integer from 0 to 2**64 - 1")
-    if not 0 <= index < 2**48:
-        raise ValueError(f"the step or epoch is {index}; expected an integer from 0 to 2**48 - 1")
-    key = np.array([seed, (stream << 48) | index], np.uint64)
-    return np.random.Philox(key=key).random_raw(count)
+__all__ = ["IdentitySampler", "PairSampler", "UniformSampler"]
 
 
 @functools.lru_cache(maxsize=8)
 def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     order = np.argsort(
-        random_bits(seed, stream=EPOCH_ORDER, index=epoch, count=count), kind="stable"
+        keys.random_bits(seed, stream=keys.EPOCH_ORDER, index=epoch, count=count), kind="stable"
     )
     order.flags.writeable = False
     return order
@@ -83,7 +58,7 @@ class UniformSampler:
             ValueError: if a size is below 1 or the seed out of range.
         """
         _check_positive(num_images=num_images, batch_size=batch_size)
-        random_bits(seed, stream=EPOCH_ORDER, index=0, count=1)
+        keys.random_bits(seed, stream=keys.EPOCH_ORDER, index=0, count=1)
         self.num_images = num_images
         self.batch_size = batch_size
         self.seed = seed
@@ -146,7 +121,7 @@ class IdentitySampler:
         _check_positive(
             identities_per_batch=identities_per_batch, images_per_identity=images_per_identity
         )
-        random_bits(seed, stream=EPOCH_ORDER, index=0, count=1)
+        keys.random_bits(seed, stream=keys.EPOCH_ORDER, index=0, count=1)
         self._rows = np.argsort(identities, kind="stable")
         _, self._counts = np.unique(identities, return_counts=True)
         self._starts = np.cumsum(self._counts) - self._counts
@@ -186,7 +161,9 @@ class IdentitySampler:
         ]
         counts = self._counts[chosen]
         num_words = int(counts.sum()) + self.identities_per_batch * self.images_per_identity
-        words = random_bits(self.seed, stream=IDENTITY_IMAGES, index=step, count=num_words)
+        words = keys.random_bits(
+            self.seed, stream=keys.IDENTITY_IMAGES, index=step, count=num_words
+        )
         # One word per image of the chosen identities orders them; the remaining words draw with
         # replacement.
         segment = np.repeat(np.arange(self.identities_per_batch), counts)
@@ -249,7 +226,7 @@ class PairSampler:
         """
         identities = _integers(identities, "identities")
         _check_positive(num_pairs=num_pairs)
-        random_bits(seed, stream=EPOCH_ORDER, index=0, count=1)
+        keys.random_bits(seed, stream=keys.EPOCH_ORDER, index=0, count=1)
         if identities.min() < 0:
             raise ValueError(
                 f"{int((identities < 0).sum())} of {len(identities)} identities are negative "
@@ -380,7 +357,7 @@ class PairSampler:
             order = self._epoch_order(slot_epoch)
             rows_a[here] = order[slots[here] - slot_epoch * self.num_images]
         num_positive = self._num_positive(epoch)
-        words = random_bits(self.seed, stream=PARTNERS, index=step, count=self.num_pairs)
+        words = keys.random_bits(self.seed, stream=keys.PARTNERS, index=step, count=self.num_pairs)
         rows_b = np.concatenate(
             [
                 self._positive(rows_a[:num_positive], words[:num_positive]),

@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from reid_jax.data import schema
+from reid_jax import schema
 
 __all__ = [
     "Source",

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from reid_jax import parallel
+from reid_jax.keys import as_row_keys
 
 __all__ = [
     "BatchNorm",
@@ -595,22 +596,8 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
         raise ValueError(f"the dropout rate is the share that is dropped, in [0, 1); got {rate}.")
     if rate == 0:
         return x
-    keys = row_keys(keys, x.shape[0])
+    keys = as_row_keys(keys, x.shape[0])
     # Compared as integers: a uniform float would differ between float32 and float64.
     bits = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint32))(keys)
     kept = bits >= jnp.uint32(round(rate * 2**32))
     return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)
-
-
-def row_keys(keys: jax.Array, num_rows: int) -> jax.Array:
-    """[num_rows] typed keys from typed keys or from their data [num_rows, 2] uint32."""
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        if keys.dtype != jnp.uint32 or keys.shape[1:] != (2,):
-            raise ValueError(
-                f"keys must be jax.random keys [B] or threefry key data [B, 2] uint32, got "
-                f"{keys.shape} {keys.dtype}."
-            )
-        keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
-    if keys.shape != (num_rows,):
-        raise ValueError(f"{num_rows} rows need {num_rows} keys, one per row; got {keys.shape}.")
-    return keys

@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from reid_jax.keys import as_row_keys
 from reid_jax.models.layers import (
     Conv,
     Pair,
@@ -16,7 +17,6 @@ from reid_jax.models.layers import (
     dropout,
     max_pool,
     relu,
-    row_keys,
 )
 
 __all__ = ["PlainNet"]
@@ -89,7 +89,7 @@ class PlainNet(nn.Module):
             )(x)
             taps["fc6"] = x = relu(x[:, 0, 0])
             if drops_fc6:
-                own_keys = jax.vmap(jax.random.fold_in, (0, None))(row_keys(keys, len(x)), FC6)
+                own_keys = jax.vmap(jax.random.fold_in, (0, None))(as_row_keys(keys, len(x)), FC6)
                 x = dropout(x, self.hidden_dropout, own_keys)
             x = relu(nn.Dense(features, dtype=self.dtype, kernel_init=he, name="fc7")(x))
             taps["fc7"] = embedding = x.astype(wide)

@@ -6,7 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax.models.layers import before_loss, dropout, row_keys
+from reid_jax.keys import as_row_keys
+from reid_jax.models.layers import before_loss, dropout
 
 __all__ = ["VERIFICATION_HEADS", "Siamese", "backbone_variables"]
 
@@ -96,7 +97,7 @@ class Siamese(nn.Module):
             if keys_a is None or keys_b is None:
                 raise ValueError("dropout in training needs keys_a and keys_b, one per pair.")
             num_pairs = image_a.shape[0]
-            keys_a, keys_b = row_keys(keys_a, num_pairs), row_keys(keys_b, num_pairs)
+            keys_a, keys_b = as_row_keys(keys_a, num_pairs), as_row_keys(keys_b, num_pairs)
             keys = jnp.concatenate([keys_a, keys_b])
 
         taps = self.backbone(jnp.concatenate([image_a, image_b]), train=train, keys=keys)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from reid_jax import parallel
-from reid_jax.augment import as_keys
+from reid_jax.keys import as_row_keys
 from reid_jax.training.state import TrainState
 
 __all__ = ["make_train_step", "with_resident_images"]
@@ -58,7 +58,9 @@ def make_train_step(
             if preprocess is not None:
                 raise ValueError(f"the batch has no 'key{suffix}', which preprocessing needs.")
             return image, {}
-        augment_keys, dropout_keys = jax.vmap(jax.random.split, out_axes=1)(as_keys(key))
+        augment_keys, dropout_keys = jax.vmap(jax.random.split, out_axes=1)(
+            as_row_keys(key, len(image))
+        )
         if preprocess is not None:
             image = preprocess(image, augment_keys)
         name = "keys" + suffix

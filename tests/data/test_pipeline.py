@@ -3,8 +3,8 @@ import pytest
 
 from data_prep.prepare import prepare
 from references import raw_trees
-from reid_jax import data
-from reid_jax.data import schema
+from reid_jax import data, schema
+from reid_jax.keys import batch_keys
 
 SIZE = (24, 12)
 
@@ -49,15 +49,15 @@ def assert_equal(batch, other):
         np.testing.assert_array_equal(batch[name], other[name], err_msg=name)
 
 
-def test_row_keys():
-    keys = data.row_keys(7, 12, 5)
+def test_batch_keys():
+    keys = batch_keys(7, 12, 5)
     assert keys.shape == (5, 2)
     assert keys.dtype == np.uint32
-    assert (data.row_keys(7, 12, 3) == keys[:3]).all()
-    others = [data.row_keys(7, 12, 5, stream=1), data.row_keys(7, 13, 5), data.row_keys(8, 12, 5)]
+    assert (batch_keys(7, 12, 3) == keys[:3]).all()
+    others = [batch_keys(7, 12, 5, stream=1), batch_keys(7, 13, 5), batch_keys(8, 12, 5)]
     assert len(np.unique(np.concatenate([keys, *others]), axis=0)) == 20
     with pytest.raises(ValueError, match="stream is 4"):
-        data.row_keys(0, 0, 1, stream=4)
+        batch_keys(0, 0, 1, stream=4)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "identity"])
@@ -69,7 +69,7 @@ def test_batches(source, labels, kind):
         assert (batch["row"] == rows).all()
         assert (batch["identity"] == labels[rows]).all()
         assert (batch["camera"] == source.cameras[rows]).all()
-        assert (batch["key"] == data.row_keys(3, step, 8)).all()
+        assert (batch["key"] == batch_keys(3, step, 8)).all()
         for row, image in zip(rows, batch["image"], strict=True):
             assert (image == data.decode(source[row], SIZE)).all()
         dtypes = {name: str(value.dtype) for name, value in batch.items()}
@@ -96,8 +96,8 @@ def test_pair_batches_from_a_builder(source, labels):
         assert ((identities[0] == identities[1]) == batch["same"]).all()
         assert ((batch["identity_a"] == batch["identity_b"]) == batch["same"]).all()
         assert (batch["camera_a"] != batch["camera_b"]).all()
-        assert (batch["key_a"] == data.row_keys(3, step, 8, stream=0)).all()
-        assert (batch["key_b"] == data.row_keys(3, step, 8, stream=1)).all()
+        assert (batch["key_a"] == batch_keys(3, step, 8, stream=0)).all()
+        assert (batch["key_b"] == batch_keys(3, step, 8, stream=1)).all()
 
 
 @pytest.mark.parametrize("kind", ["uniform", "identity", "pair"])

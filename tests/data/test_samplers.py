@@ -5,7 +5,7 @@ import pytest
 
 from references import samplers as reference
 from reid_jax.data import IdentitySampler, PairSampler, UniformSampler
-from reid_jax.data.samplers import random_bits
+from reid_jax.keys import random_bits
 
 GOLDEN_UNIFORM = [[3, 5, 2, 7, 0], [6, 1, 4, 0, 6], [7, 4, 0, 2, 6]]
 GOLDEN_PAIRS = [

@@ -10,7 +10,7 @@ import tiny
 
 from references import csn as reference
 from reid_jax import augment, models, parallel, training
-from reid_jax.data import row_keys
+from reid_jax.keys import batch_keys
 from reid_jax.training import objectives, schedules
 
 PAIRS, IMAGE = 8, (20, 12, 3)
@@ -106,8 +106,8 @@ def batch_at(step):
         "image_a": rng.integers(0, 256, (PAIRS, *IMAGE), dtype=np.uint8),
         "image_b": rng.integers(0, 256, (PAIRS, *IMAGE), dtype=np.uint8),
         "same": np.arange(PAIRS) < 3,
-        "key_a": row_keys(1, step, PAIRS),
-        "key_b": row_keys(2, step, PAIRS),
+        "key_a": batch_keys(1, step, PAIRS),
+        "key_b": batch_keys(2, step, PAIRS),
     }
 
 

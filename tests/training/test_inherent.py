@@ -14,7 +14,7 @@ from references import center_methods as reference
 from references import losses as reference_losses
 from references.losses import finite_difference
 from reid_jax import parallel, training
-from reid_jax.data import row_keys
+from reid_jax.keys import batch_keys
 from reid_jax.models import layers
 from reid_jax.training import mean_codes, objectives, schedules
 from reid_jax.training.mean_codes import MeanCodes
@@ -378,7 +378,7 @@ def batches(first_step):
     for step in itertools.count(first_step):
         rng = np.random.default_rng(step)
         rows = rng.choice(IMAGES, BATCH, replace=False).astype(np.int32)
-        yield {"identity": LABELS[rows], "row": rows, "key": row_keys(5, step, BATCH)}
+        yield {"identity": LABELS[rows], "row": rows, "key": batch_keys(5, step, BATCH)}
 
 
 class Network(nn.Module):
