@@ -1,0 +1,53 @@
+"""The configuration of a run: every key of every experiment, with its type, minimum and meaning.
+
+A :class:`Config` is checked when it is made, by ``dataclasses.replace`` too, and never changes.
+``python -m experiments.config`` prints ``docs/config.md``.
+"""
+
+from experiments.config.sections import (
+    LOSS_KEYS,
+    MODEL_KEYS,
+    SECTIONS,
+    Config,
+    Data,
+    Evaluation,
+    Loss,
+    Model,
+    Optimizer,
+    Sampler,
+    Train,
+    changed,
+    check,
+)
+from experiments.config.text import (
+    from_dict,
+    from_json,
+    load_config,
+    page,
+    parse_overrides,
+    table,
+    to_json,
+)
+
+__all__ = [
+    "LOSS_KEYS",
+    "MODEL_KEYS",
+    "SECTIONS",
+    "Config",
+    "Data",
+    "Evaluation",
+    "Loss",
+    "Model",
+    "Optimizer",
+    "Sampler",
+    "Train",
+    "changed",
+    "check",
+    "from_dict",
+    "from_json",
+    "load_config",
+    "page",
+    "parse_overrides",
+    "table",
+    "to_json",
+]
