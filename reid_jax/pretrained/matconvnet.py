@@ -7,6 +7,7 @@ files of that structure; none of the published files was at hand.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Iterable
@@ -88,7 +89,7 @@ def load_matconvnet(
         tensors,
         wanted,
         path=path,
-        content=content,
+        sha256=hashlib.sha256(content).hexdigest(),
         left_out=left_out,
         head=head,
         networks=(_network(names), _network(wanted)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
 import math
 import re
 from collections.abc import Iterable
@@ -10,10 +10,12 @@ from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
-from reid_jax.pretrained import matching
+from reid_jax import parallel
+from reid_jax.pretrained import matching, torch_file
 
 __all__ = ["load_torchvision"]
 
@@ -35,7 +37,7 @@ IMAGE_STD = (58.395, 57.12, 57.375)
 
 
 def load_torchvision(
-    path: epath.PathLike, model: nn.Module, variables: dict
+    path: epath.PathLike, model: nn.Module, variables: dict, *, prefix: str = ""
 ) -> tuple[dict, dict[str, Any]]:
     """The variables of a ResNet or VGG16 with all values taken from a torchvision weights file.
 
@@ -45,24 +47,38 @@ def load_torchvision(
     it has in ``variables``); fc6 and fc7 of VGG16 where the network has ``pooling='max'``.
 
     Args:
-        path: ``.safetensors``, or ``.pth`` / ``.pt`` holding a state dictionary (needs PyTorch, in
-            the extra ``convert``; loaded with ``weights_only=True``).
+        path: ``.safetensors``, or ``.pth`` / ``.pt`` / ``.pth.tar`` holding a state dictionary,
+            also one level down (``{"state_dict": ..., "epoch": 3}``), which is said. PyTorch is not
+            needed, and nothing in the file is run: see :mod:`reid_jax.pretrained.torch_file`.
         model: VGG16, or a ResNet with ``stride='torchvision'``. Of a siamese network give the
             backbone and ``backbone_variables(variables)``.
         variables: 'params' and 'batch_stats' as ``model.init`` makes them; their dtypes are kept.
+        prefix: taken off the names in the file, as ``"module."``; a tensor whose name does not
+            begin with it is left out.
 
     Returns:
         new variables; and a report, as :func:`reid_jax.pretrained.load_weights` describes it.
 
     Raises:
         ValueError: if torchvision has no weights for the model or its layout is not torchvision's,
-            the file is of another format or cannot be read, or tensors are missing, unexpected or
-            of another shape (all are named, and which networks the two look like).
-        ImportError: if a ``.pth`` file is given and PyTorch is not installed.
+            the file is of another format, cannot be read or would call something, or tensors are
+            missing, unexpected, of whole numbers or of another shape (all are named, and which
+            networks the two look like; or the prefix that all names have).
     """
     kind = matching.check_model(model, program="torchvision", known=HEADS, stride="torchvision")
-    path, content = matching.read_content(path)
-    tensors = _read(path, content)
+    path = matching.weights_path(path)
+    tensors, sha256, entry = _read(path)
+    tensors, outside = matching.without_prefix(tensors, prefix, path) if prefix else (tensors, [])
+    whole = [
+        f"{name} ({array.dtype})"
+        for name, array in tensors.items()
+        if not jnp.issubdtype(array.dtype, jnp.floating) and not name.endswith(COUNTER)
+    ]
+    if whole:
+        raise ValueError(
+            f"{path} has {len(whole)} tensors that are not of floating-point numbers: "
+            f"{', '.join(whole[:5])}{', ...' if len(whole) > 5 else ''}. Is the network quantized?"
+        )
     left_out = {
         name: "counter that this library does not keep"
         for name in tensors
@@ -81,41 +97,37 @@ def load_torchvision(
         {name: _with_our_axes(name, array, tensors) for name, array in tensors.items()},
         wanted,
         path=path,
-        content=content,
+        sha256=sha256,
         left_out=left_out,
         head=HEADS[kind],
         networks=(_network(tensors), _network(wanted)),
         shape_in_file=lambda shape: tuple(shape[axis] for axis in np.argsort(_axes(len(shape)))),
+        prefix=prefix,
+        outside=outside,
     )
+    report |= {name: value for name, value in (("entry", entry), ("prefix", prefix)) if value}
     return loaded, report | {"image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)}
 
 
-def _read(path: epath.Path, content: bytes) -> dict[str, np.ndarray]:
+def _read(path: epath.Path) -> tuple[dict[str, np.ndarray], str, str | None]:
+    """Tensors by their names, the file's SHA-256, and the entry of the file that holds them."""
     if path.suffix == ".safetensors":
         import safetensors.numpy
 
+        content = path.read_bytes()
         try:
-            return safetensors.numpy.load(content)
+            tensors = safetensors.numpy.load(content)
         except Exception as error:
             raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
-    if path.suffix not in (".pth", ".pt"):
-        raise ValueError(f"{path} must be a .safetensors, .pth or .pt file.")
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError(
-            f"reading {path} needs PyTorch: pip install 'reid-jax[convert]', or give the weights "
-            "as .safetensors."
-        ) from error
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable weights-only PyTorch file: {error}") from error
-    if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
-        raise ValueError(
-            f"{path} does not hold a state dictionary (name -> tensor): save `model.state_dict()`."
-        )
-    return {name: tensor.numpy() for name, tensor in state.items()}
+        return tensors, hashlib.sha256(content).hexdigest(), None
+    if not path.name.endswith((".pth", ".pt", ".pth.tar")):
+        raise ValueError(f"{path} must be a .safetensors, .pth, .pt or .pth.tar file.")
+    file = torch_file.TorchFile(path)
+    tensors, entry = file.state_dict()
+    if entry is not None:
+        others = ", ".join(str(key)[:100] for key in file.value if key != entry)
+        parallel.say(f"{path}: the weights are its entry {entry!r}; not read: {others or 'none'}.")
+    return tensors, file.sha256(), entry
 
 
 def _axes(ndim: int) -> tuple[int, ...]:

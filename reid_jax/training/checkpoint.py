@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,29 +67,42 @@ class Checkpoints:
         Raises:
             ValueError: if checkpoints are there and none can be read.
         """
-        manager = self._managers["last"]
-        steps = sorted(manager.all_steps(), reverse=True)
+        found = self._newest_readable(
+            "last",
+            lambda step: self._restore("last", step, template),
+            "delete that directory to train from the start",
+        )
+        if found is None:
+            return None
+        state, step, unreadable = found
+        if unreadable:
+            self._set_aside(unreadable)
+        return state, step
+
+    def _newest_readable(
+        self, kind: str, read: Callable[[int], Any], remedy: str
+    ) -> tuple[Any, int, list[int]] | None:
+        """What is read of the newest checkpoint that can be, its step, and the steps after it."""
+        steps = sorted(self._managers[kind].all_steps(), reverse=True)
         problems = []
-        for step in steps:
+        for place, step in enumerate(steps):
             try:
-                state = self._restore("last", step, template)
+                return read(step), step, steps[:place]
             except Exception as error:  # Orbax raises many kinds for a damaged file.
                 problems.append(f"step {step}: {_first_line(error)}")
+                before = "; trying the one before it" if place + 1 < len(steps) else ""
                 logger.warning(
-                    "The checkpoint of step %d cannot be read (%s); trying the one before it.",
+                    "The checkpoint of step %d cannot be read (%s)%s.",
                     step,
                     _first_line(error),
+                    before,
                 )
-                continue
-            if problems:
-                self._set_aside(steps[: steps.index(step)])
-            return state, step
         if problems:
             raise ValueError(
-                f"no checkpoint in {self._root / 'last'} can be read:\n  "
+                f"no checkpoint in {self._root / kind} can be read:\n  "
                 + "\n  ".join(problems)
                 + "\nIf the model or optimizer was changed, use another --workdir; if the files "
-                "are damaged, delete that directory to train from the start."
+                f"are damaged, {remedy}."
             )
         return None
 
@@ -117,17 +131,27 @@ class Checkpoints:
     def restore_variables(self, template: Any) -> Any | None:
         """Parameters and batch statistics of the best state, else the last; None without any.
 
+        A checkpoint that cannot be read is reported, left where it is, and the one before it taken.
+
         Args:
             template: ``{"params": ..., "batch_stats": ...}`` of the model.
+        Raises:
+            ValueError: if checkpoints are there and none can be read. The last state is not taken
+                for a best one: it would be another result.
         """
         kind = "best" if self._managers["best"].latest_step() is not None else "last"
-        step = self._managers[kind].latest_step()
-        if step is None:
-            return None
-        args = ocp.args.Composite(state=ocp.args.StandardRestore())
-        saved = self._managers[kind].restore(step, args=args)["state"]
         expected = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-        return jax.tree.map(_same_shape, {name: saved[name] for name in template}, expected)
+
+        def read(step: int) -> Any:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore())
+            saved = self._managers[kind].restore(step, args=args)["state"]
+            return jax.tree.map(_same_shape, {name: saved[name] for name in template}, expected)
+
+        remedy = "train again in another --workdir"
+        if kind == "best":
+            remedy = f"delete {self._root / kind} to take the last state instead of the best"
+        found = self._newest_readable(kind, read, remedy)
+        return None if found is None else found[0]
 
     def best_score(self) -> float | None:
         """The score that :meth:`restore_best` would restore, or None."""

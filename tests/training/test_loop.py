@@ -76,16 +76,55 @@ def test_asked_to_stop_saves_and_says_so(tmp_path, number, uninterrupted):
     jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted[0])
 
 
+def cut(checkpoint):
+    """Halves the largest file of a checkpoint."""
+    files = [file for file in checkpoint.rglob("*") if file.is_file()]
+    largest = max(files, key=lambda file: file.stat().st_size)
+    os.truncate(largest, largest.stat().st_size // 2)
+
+
 def test_truncated_checkpoint_falls_back_to_the_one_before(tmp_path, caplog, uninterrupted):
     with pytest.raises(Killed):
         tiny.fit(tmp_path, num_devices=4, batches=killed_at(7))
-    files = (tmp_path / "checkpoints" / "last" / "6").rglob("*")
-    largest = max((f for f in files if f.is_file()), key=lambda f: f.stat().st_size)
-    os.truncate(largest, largest.stat().st_size // 2)
+    cut(tmp_path / "checkpoints" / "last" / "6")
     resumed = tiny.fit(tmp_path, num_devices=4)
     assert "The checkpoint of step 6 cannot be read" in caplog.text
     assert (tmp_path / "checkpoints" / "unreadable_6").is_dir()
     jax.tree.map(np.testing.assert_array_equal, resumed, uninterrupted[0])
+
+
+def test_an_evaluation_takes_the_checkpoint_before_a_damaged_one(tmp_path, caplog):
+    run = tmp_path / "run"
+    tiny.fit(run, num_steps=4)
+    expected = tiny.fit(tmp_path / "to_the_one_before", num_steps=2)
+    template = {"params": expected.params, "batch_stats": expected.batch_stats}
+    cut(run / "checkpoints" / "last" / "4")
+    before = sorted(run.rglob("*"))
+    checkpoints = training.Checkpoints(run)
+    variables = checkpoints.restore_variables(template)
+    assert "The checkpoint of step 4 cannot be read" in caplog.text
+    assert "trying the one before it" in caplog.text
+    jax.tree.map(np.testing.assert_array_equal, variables, template)
+    cut(run / "checkpoints" / "last" / "2")
+    with pytest.raises(ValueError, match=r"no checkpoint in .*last can be read:\n  step 4: "):
+        checkpoints.restore_variables(template)
+    checkpoints.close()
+    assert sorted(run.rglob("*")) == before  # an evaluation changes nothing
+
+
+def test_a_damaged_best_checkpoint_is_not_replaced_by_the_last(tmp_path):
+    scores = iter([0.7, 0.2])
+    final = tiny.fit(
+        tmp_path,
+        num_steps=4,
+        validate=lambda state: {"map_step": next(scores), "rank1": 0.1},
+        validate_every=2,
+    )
+    cut(tmp_path / "checkpoints" / "best" / "2")
+    checkpoints = training.Checkpoints(tmp_path)
+    with pytest.raises(ValueError, match="to take the last state instead of the best"):
+        checkpoints.restore_variables({"params": final.params, "batch_stats": final.batch_stats})
+    checkpoints.close()
 
 
 def test_every_checkpoint_unreadable_is_an_error_and_deletes_nothing(tmp_path):
