@@ -114,11 +114,11 @@ def check(config: ConfigDict, protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     if not networks.compares_pairs(config):
-        if config.model.get("evaluation") == "batch" and PROTOCOLS[protocol] != ("test",):
+        if config.model.get("test_statistics") == "batch" and PROTOCOLS[protocol] != ("test",):
             known = [name for name, roles in PROTOCOLS.items() if roles == ("test",)]
             raise ValueError(
-                f"model.evaluation=batch needs all images of a side in one batch, and {protocol} "
-                f"embeds them in several: take {', '.join(known)}"
+                "model.test_statistics=batch needs all images of a side in one batch, and "
+                f"{protocol} embeds them in several: take {', '.join(known)}"
             )
         return
     of_pairs = (("test",), ("query", "gallery"))
@@ -217,7 +217,7 @@ def distances_among(network: Network, images: data.Source) -> tuple[evaluation.D
     config = network.config
     if not networks.compares_pairs(config):
         name = embedding_distance(config)
-        if config.model.get("evaluation") == "batch":
+        if config.model.get("test_statistics") == "batch":
             return _distances_of_sides(network, images), name
         return evaluation.feature_distances(embed(network, images)), name
     embed_parts, score = networks.pair_functions(config, network.mean)
