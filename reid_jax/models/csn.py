@@ -94,7 +94,10 @@ class CSN(nn.Module):
         after every convolution, at scale 0.9 without translation and rotation, and 3.
     """
 
-    num_images, takes_keys, scores_pairs = 2, False, True  # see Network
+    # See `network.Network`.
+    num_images = 2
+    takes_keys = False
+    scores_pairs = True
 
     levels: str = "l2l3"
     trunk: str = "prose"

@@ -55,7 +55,10 @@ class NineConv(nn.Module):
         the code never updates, have momentum 0.99.
     """
 
-    num_images, takes_keys, scores_pairs = 1, True, False  # see Network
+    # See `network.Network`.
+    num_images = 1
+    takes_keys = True
+    scores_pairs = False
 
     num_identities: int | None = None
     dropout: float = 0.0

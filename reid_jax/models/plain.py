@@ -41,7 +41,10 @@ class PlainNet(nn.Module):
             image's and the parameters' dtypes.
     """
 
-    num_images, takes_keys, scores_pairs = 1, True, False  # see Network
+    # See `network.Network`.
+    num_images = 1
+    takes_keys = True
+    scores_pairs = False
 
     num_identities: int | None = None
     dropout: float = 0.0

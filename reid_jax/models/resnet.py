@@ -57,7 +57,10 @@ class ResNet(nn.Module):
             image's and the parameters' dtypes.
     """
 
-    num_images, takes_keys, scores_pairs = 1, True, False  # see Network
+    # See `network.Network`.
+    num_images = 1
+    takes_keys = True
+    scores_pairs = False
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool

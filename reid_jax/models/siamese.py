@@ -48,7 +48,10 @@ class Siamese(nn.Module):
         axis_name: device axis over which the pairs are divided; None if all are here.
     """
 
-    num_images, takes_keys, scores_pairs = 2, True, False  # see Network
+    # See `network.Network`.
+    num_images = 2
+    takes_keys = True
+    scores_pairs = False
 
     backbone: nn.Module
     verification: str
