@@ -114,7 +114,7 @@ def cost(options: dict[str, Any], image_size: tuple[int, int], *, compiled: bool
     image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     fields = {name: value for name, value in options.items() if name != "verification"}
     single = network = models.build(**fields)
-    if hasattr(single, "score"):
+    if single.scores_pairs:
         # The definition of the correlation, whose products are what the paper counts.
         network = single.clone(correlation="grouped_conv")
     elif "verification" in options:

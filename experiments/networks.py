@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from experiments import inputs
 from reid_jax import evaluation, models
+from reid_jax.models.network import IDENTIFICATION_HEAD
 from reid_jax.training.objectives import l2_normalise
 
 __all__ = [
@@ -32,7 +33,6 @@ NOT_FIELDS = (
     *("name", "weights", "start_from"),
     *("identification", "verification", "verification_dropout"),
 )
-IDENTIFICATION_HEAD = "identification"
 SHOWN_DIFFERENCES = 8
 TEST_MODES = ("single", "dense_flip")
 
@@ -65,12 +65,12 @@ def build_model(config: ConfigDict, num_identities: int) -> nn.Module:
 
 def compares_pairs(config: ConfigDict) -> bool:
     """Whether the network compares pairs as wholes: there is no embedding of a single image."""
-    return hasattr(build_backbone(config), "score")
+    return build_backbone(config).scores_pairs
 
 
 def is_of_pairs(model: nn.Module) -> bool:
     """Whether a network takes two images."""
-    return not hasattr(model, "num_streams")
+    return model.num_images == 2
 
 
 def example_images(config: ConfigDict, model: nn.Module) -> list[np.ndarray]:
@@ -81,10 +81,7 @@ def example_images(config: ConfigDict, model: nn.Module) -> list[np.ndarray]:
 
 def single_image_network(config: ConfigDict, variables: Any) -> tuple[nn.Module, Any]:
     """The network for single images without its head, and its share of trained variables."""
-    if "backbone" in variables["params"]:
-        variables = models.backbone_variables(variables)
-    params = {k: v for k, v in variables["params"].items() if k != IDENTIFICATION_HEAD}
-    return build_backbone(config), {**variables, "params": params}
+    return models.single_image(build_model(config, num_identities=1), variables)
 
 
 def is_identification_head(params: Any) -> Any:

@@ -114,11 +114,11 @@ def check(config: ConfigDict, protocol: str) -> None:
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
     if not networks.compares_pairs(config):
-        if config.model.get("evaluation") == "batch" and PROTOCOLS[protocol] != ("test",):
+        if config.model.get("test_statistics") == "batch" and PROTOCOLS[protocol] != ("test",):
             known = [name for name, roles in PROTOCOLS.items() if roles == ("test",)]
             raise ValueError(
-                f"model.evaluation=batch needs all images of a side in one batch, and {protocol} "
-                f"embeds them in several: take {', '.join(known)}"
+                "model.test_statistics=batch needs all images of a side in one batch, and "
+                f"{protocol} embeds them in several: take {', '.join(known)}"
             )
         return
     of_pairs = (("test",), ("query", "gallery"))
@@ -217,7 +217,7 @@ def distances_among(network: Network, images: data.Source) -> tuple[evaluation.D
     config = network.config
     if not networks.compares_pairs(config):
         name = embedding_distance(config)
-        if config.model.get("evaluation") == "batch":
+        if config.model.get("test_statistics") == "batch":
             return _distances_of_sides(network, images), name
         return evaluation.feature_distances(embed(network, images)), name
     embed_parts, score = networks.pair_functions(config, network.mean)
@@ -331,7 +331,7 @@ def _with_distractors(
     query: data.Source,
     gallery: data.Source,
     distractors: data.Source,
-) -> dict[str, evaluation.Evaluation]:
+) -> dict[str, evaluation.NamedRanking]:
     """One evaluation for each of ``PARTS_OF_DISTRACTORS``; their features are never all there."""
     numbers = {
         part: round(share * len(distractors)) for part, share in PARTS_OF_DISTRACTORS.items()
@@ -354,11 +354,11 @@ def _one_pool(network: Network, pool: data.Source, protocol: str) -> Outcome:
     distance_of, distance = distances_among(network, pool)
     draws = {"num_repeats": network.config.evaluation.num_repeats, "seed": DRAW_SEED}
     if protocol == "multi-shot":
-        evaluated = evaluation.multi_shot_evaluation(distance_of, pool)
+        evaluated = evaluation.multi_shot(distance_of, pool)
     elif protocol == "single-shot-per-query":
-        evaluated = evaluation.single_shot_per_query_evaluation(distance_of, pool, **draws)
+        evaluated = evaluation.single_shot_per_query(distance_of, pool, **draws)
     else:
-        evaluated = evaluation.single_shot_one_direction_evaluation(distance_of, pool, **draws)
+        evaluated = evaluation.single_shot_one_direction(distance_of, pool, **draws)
     outcome = _outcome(network, evaluated, distance)
     drawn = {"num_repeats": evaluated.num_repeats, "num_left_out": evaluated.num_left_out}
     return Outcome(outcome.facts | drawn, outcome.arrays)
@@ -377,7 +377,7 @@ def _pairs(network: Network, sources: Mapping[str, Any], protocol: str) -> Outco
     return _outcome(network, evaluated, distance)
 
 
-def _outcome(network: Network, evaluated: evaluation.Evaluation, distance: str) -> Outcome:
+def _outcome(network: Network, evaluated: evaluation.NamedRanking, distance: str) -> Outcome:
     """What there is to an evaluation that says what it compared."""
     comparison = evaluated.comparison
     num_query, num_gallery = comparison.gallery_rows.shape
@@ -450,7 +450,7 @@ def _of_queries(comparison: evaluation.Comparison, places: np.ndarray) -> evalua
 
 
 def _facts(
-    evaluated: evaluation.Evaluation,
+    evaluated: evaluation.NamedRanking,
     num_query: int,
     num_gallery: int,
     metrics: Mapping[str, float] | None = None,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["cosine", "euclidean", "squared_euclidean"]
+__all__ = ["DISTANCES", "cosine", "euclidean", "squared_euclidean"]
 
 
 def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -84,6 +84,14 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     """
     a, b = _row_pairs(a, b)
     return 1 - jnp.matmul(_unit_rows(a), _unit_rows(b).T, precision=lax.Precision.HIGHEST)
+
+
+DISTANCES = {
+    "squared_euclidean": squared_euclidean,
+    "euclidean": euclidean,
+    "cosine": cosine,
+}
+"""The distances by name, for callers that take a name."""
 
 
 def _common_offset(x):

@@ -28,7 +28,6 @@ from tqdm import tqdm
 __all__ = [
     "AXIS",
     "barrier",
-    "broadcast_from_main",
     "cross_mean",
     "cross_sum",
     "gather",
@@ -118,13 +117,6 @@ def barrier(name: str) -> None:
     """Waits until every process has reached the barrier of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
-
-
-def broadcast_from_main(tree: Any) -> Any:
-    """The main process's value of a tree of numbers and arrays, on every process."""
-    if jax.process_count() == 1:
-        return tree
-    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
 
 
 def gather_hosts(array: np.ndarray) -> np.ndarray:

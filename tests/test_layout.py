@@ -67,6 +67,57 @@ def test_data_prep_stands_on_data_alone():
         assert parts <= {"data", "keys", "schema"}, path
 
 
+def private_names_of_others(path, *, tops=("reid_jax", "experiments", "data_prep")):
+    """(line, name) of each private name of another module of ours that a file uses."""
+    tree = ast.parse(path.read_text())
+    ours = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [alias for alias in node.names if alias.name.split(".")[0] in tops]
+            ours |= {(alias.asname or alias.name).split(".")[0] for alias in modules}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in tops:
+            ours |= {alias.asname or alias.name for alias in node.names}
+            names = [*node.module.split("."), *(alias.name for alias in node.names)]
+            yield from ((node.lineno, name) for name in names if is_private(name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            owner = node.value
+            while isinstance(owner, ast.Attribute):
+                owner = owner.value
+            if isinstance(owner, ast.Name) and owner.id in ours:
+                yield node.lineno, ast.unparse(node)
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+@pytest.mark.parametrize("top", ["reid_jax", "experiments", "data_prep"])
+def test_no_private_name_is_used_in_another_module(top):
+    found = {
+        str(path.relative_to(ROOT)): used
+        for path in sorted((ROOT / top).rglob("*.py"))
+        if (used := list(private_names_of_others(path)))
+    }
+    assert not found
+
+
+def test_a_private_name_of_another_module_is_found(tmp_path):
+    file = tmp_path / "module.py"
+    file.write_text(
+        """
+import os
+import reid_jax.data
+from reid_jax import evaluation, keys as _keys
+from reid_jax.evaluation.ranking import _a, rank
+_keys.batch_keys(os._exit, evaluation.__doc__, self._own)
+evaluation.ranking._b(reid_jax.data._c)
+"""
+    )
+    found = {name for _, name in private_names_of_others(file)}
+    assert found == {"_a", "evaluation.ranking._b", "reid_jax.data._c"}
+
+
 def public_names():
     modules = [m.name for m in pkgutil.walk_packages(reid_jax.__path__, "reid_jax.")]
     for name in modules:

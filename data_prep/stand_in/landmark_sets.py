@@ -12,7 +12,7 @@ from data_prep.stand_in.landmark_photos import (
     render_landmark,
     render_street,
 )
-from data_prep.stand_in.writers import _encoded, in_chunks, new_tree, progress_bar
+from data_prep.stand_in.writers import encoded, in_chunks, new_tree, progress_bar
 
 __all__ = [
     "OXFORD5K_FULL",
@@ -280,5 +280,5 @@ def _write_chunk(chunk: list[PlannedPhoto], folder: str, seed: int) -> int:
             picture = render_landmark(
                 seed, photo.landmark, photo.index, kind=photo.kind, size=photo.size
             )
-        pathlib.Path(folder, photo.file).write_bytes(_encoded(picture, ".jpg"))
+        pathlib.Path(folder, photo.file).write_bytes(encoded(picture, ".jpg"))
     return len(chunk)

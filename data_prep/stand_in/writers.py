@@ -337,7 +337,7 @@ def _write_chunk(chunk: list[PlannedImage], folder: str, seed: int, difficulty: 
         path = f"{folder}/{image.file}"
         with open(path, "xb") as file:
             suffix = os.path.splitext(path)[1]
-            file.write(_encoded(picture(image, seed, difficulty), suffix))
+            file.write(encoded(picture(image, seed, difficulty), suffix))
     return len(chunk)
 
 
@@ -350,10 +350,11 @@ def picture(image: PlannedImage, seed: int, difficulty: Difficulty) -> np.ndarra
     return render(seed, image.identity, image.camera, image.index, **options)
 
 
-def _encoded(picture: np.ndarray, suffix: str) -> bytes:
+def encoded(picture: np.ndarray, suffix: str) -> bytes:
+    """The file of a picture, uint8 [height, width, 3] RGB, in the format of a suffix."""
     blue_first = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if suffix == ".jpg" else []
-    done, encoded = cv2.imencode(suffix, blue_first, quality)
+    done, data = cv2.imencode(suffix, blue_first, quality)
     if not done:
         raise RuntimeError(f"OpenCV could not encode a picture of shape {picture.shape}: {suffix}.")
-    return encoded.tobytes()
+    return data.tobytes()

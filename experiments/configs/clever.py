@@ -78,7 +78,7 @@ def clever(
         raise ValueError(f"clever: row={row!r}; known: {', '.join(ROWS)}")
     config = _paper()
     config.dataset = dataset
-    config.model.evaluation = bn_eval
+    config.model.test_statistics = bn_eval
     if scale == "small":
         _reduce(config)
     if row in ("ic", "frw_ic"):
@@ -173,7 +173,7 @@ def _paper() -> ConfigDict:
                 "identification": True,
                 "verification": "relu_diff",
                 "verification_dropout": "after_square",
-                "evaluation": "running",
+                "test_statistics": "running",
             },
             # Pairs, half of them positive; single images in the row IC.
             "sampler": {

@@ -32,7 +32,7 @@ _MAY_BE_ZERO = (
     "train.validate_every",
 )
 _OF_A_SCORE = ("distance_weight", "epsilon", "shortlist")
-_OF_NO_ROW = ("width", "weights", "stride", "correlation", "evaluation")
+_OF_NO_ROW = ("width", "weights", "stride", "correlation", "test_statistics")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from reid_jax.data.pipeline import _ahead
+from reid_jax.data.prefetch import prefetch
 from reid_jax.data.source import Source, dataset_card
 
 __all__ = [
@@ -190,7 +190,7 @@ def batches_by_size(
     def make(index: int) -> np.ndarray:
         return np.stack([read(int(row), tuple(sizes[row].tolist())) for row in groups[index]])
 
-    return _ahead(0, len(groups), make, threads=True)
+    return prefetch(0, len(groups), make, threads=True)
 
 
 def _edges(box: tuple[float, float, float, float]) -> tuple[int, int, int, int]:

@@ -1,12 +1,11 @@
 """Batches as pure functions of the step, read and decoded ahead on threads."""
 
-import os
 from collections.abc import Callable, Iterator
 
-import cv2
 import numpy as np
 
 from reid_jax import schema
+from reid_jax.data.prefetch import prefetch
 from reid_jax.data.source import Source
 from reid_jax.keys import batch_keys
 
@@ -113,7 +112,7 @@ def batches(
             images=None if resident else images,
         )
 
-    return _ahead(first_step, first_step + num_steps, make, threads=not resident)
+    return prefetch(first_step, first_step + num_steps, make, threads=not resident)
 
 
 def image_batches(
@@ -139,7 +138,7 @@ def image_batches(
         first = index * batch_size
         return _decoded(source, wanted[first : first + batch_size], image_size)
 
-    return _ahead(0, -(-len(wanted) // batch_size), make, threads=True)
+    return prefetch(0, -(-len(wanted) // batch_size), make, threads=True)
 
 
 def _decoded(source: Source, rows: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
@@ -147,14 +146,3 @@ def _decoded(source: Source, rows: np.ndarray, image_size: tuple[int, int]) -> n
     for place, row in enumerate(rows):
         pixels[place] = source.image(row, image_size)
     return pixels
-
-
-def _ahead(first: int, stop: int, make: Callable[[int], object], *, threads: bool) -> Iterator:
-    """make(first), ..., make(stop - 1) in order, each the work of one thread."""
-    import grain
-
-    # OpenCV's own threads would only compete with these.
-    cv2.setNumThreads(1)
-    num_threads = min(16, os.cpu_count() or 1) if threads else 1
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    return iter(grain.MapDataset.range(first, stop).map(make).to_iter_dataset(options))

@@ -2,7 +2,14 @@
 
 from reid_jax.evaluation.camera_pairs import CameraPairMatrix, camera_pair_matrix
 from reid_jax.evaluation.features import extract_features
+from reid_jax.evaluation.histogram import (
+    PairDistanceHistogram,
+    comparison_histogram,
+    pair_distance_histogram,
+)
 from reid_jax.evaluation.landmarks import oxford5k, rank_landmarks
+from reid_jax.evaluation.lists import RankedLists, comparison_lists, top_k
+from reid_jax.evaluation.metrics import RankingResult
 from reid_jax.evaluation.pair_scoring import (
     ImageCache,
     PairScorer,
@@ -12,8 +19,8 @@ from reid_jax.evaluation.pair_scoring import (
 )
 from reid_jax.evaluation.protocols import (
     Comparison,
-    Evaluation,
     Images,
+    NamedRanking,
     fingerprint,
     metrics,
     multi_query,
@@ -22,34 +29,22 @@ from reid_jax.evaluation.protocols import (
     single_query_of_distances,
     single_query_with_distractors,
 )
-from reid_jax.evaluation.ranking import (
-    PairDistanceHistogram,
-    RankedLists,
-    RankingResult,
-    pair_distance_histogram,
-    rank,
-    rank_columns,
-    rank_features,
-    rank_with_distractors,
-    single_gallery_shot_cmc,
-    top_k,
-)
+from reid_jax.evaluation.ranking import rank, rank_columns, rank_features, rank_with_distractors
 from reid_jax.evaluation.reranking import k_reciprocal_rerank
 from reid_jax.evaluation.single_shot import (
     DistanceOf,
-    comparison_histogram,
-    comparison_lists,
+    draw_one_direction,
+    draw_per_query,
     feature_distances,
-    multi_shot_evaluation,
+    multi_shot,
     single_shot_one_direction,
-    single_shot_one_direction_evaluation,
     single_shot_per_query,
-    single_shot_per_query_evaluation,
 )
 from reid_jax.evaluation.variable_sizes import extract_features_by_size
 from reid_jax.evaluation.verification import (
     Roc,
     best_threshold,
+    equal_error,
     equal_error_rate,
     roc,
     roc_from_histogram,
@@ -61,9 +56,9 @@ __all__ = [
     "CameraPairMatrix",
     "Comparison",
     "DistanceOf",
-    "Evaluation",
     "ImageCache",
     "Images",
+    "NamedRanking",
     "PairDistanceHistogram",
     "PairScorer",
     "RankedLists",
@@ -74,6 +69,9 @@ __all__ = [
     "camera_pair_matrix",
     "comparison_histogram",
     "comparison_lists",
+    "draw_one_direction",
+    "draw_per_query",
+    "equal_error",
     "equal_error_rate",
     "extract_features",
     "extract_features_by_size",
@@ -82,7 +80,7 @@ __all__ = [
     "k_reciprocal_rerank",
     "metrics",
     "multi_query",
-    "multi_shot_evaluation",
+    "multi_shot",
     "oxford5k",
     "pair_distance_histogram",
     "pool_queries",
@@ -94,14 +92,11 @@ __all__ = [
     "roc",
     "roc_from_histogram",
     "similarity_score",
-    "single_gallery_shot_cmc",
     "single_query",
     "single_query_of_distances",
     "single_query_with_distractors",
     "single_shot_one_direction",
-    "single_shot_one_direction_evaluation",
     "single_shot_per_query",
-    "single_shot_per_query_evaluation",
     "top_k",
     "true_accept_rate_at",
     "variables_fingerprint",

@@ -4,14 +4,10 @@ import dataclasses
 
 import numpy as np
 
+from reid_jax.evaluation.counting import positions_of_features
+from reid_jax.evaluation.gallery import Labels, checked_features
+from reid_jax.evaluation.metrics import RankingResult, metrics_of_positions
 from reid_jax.evaluation.protocols import Images
-from reid_jax.evaluation.ranking import (
-    RankingResult,
-    _checked_features,
-    _feature_positions,
-    _Labels,
-    _metrics,
-)
 
 __all__ = ["CameraPairMatrix", "camera_pair_matrix"]
 
@@ -33,25 +29,6 @@ class CameraPairMatrix:
     map_step: np.ndarray
     map_trapezoid: np.ndarray
     num_queries: np.ndarray
-
-    @property
-    def mean_rank1(self) -> float:
-        """Mean of `rank1` over the pairs of two cameras that have queries; nan without any."""
-        return self._mean_off_diagonal(self.rank1)
-
-    @property
-    def mean_map_step(self) -> float:
-        """The same mean of `map_step`."""
-        return self._mean_off_diagonal(self.map_step)
-
-    @property
-    def mean_map_trapezoid(self) -> float:
-        """The same mean of `map_trapezoid`."""
-        return self._mean_off_diagonal(self.map_trapezoid)
-
-    def _mean_off_diagonal(self, values: np.ndarray) -> float:
-        counted = (self.num_queries > 0) & ~np.eye(len(self.cameras), dtype=bool)
-        return float(values[counted].mean()) if counted.any() else float("nan")
 
 
 def camera_pair_matrix(
@@ -75,7 +52,7 @@ def camera_pair_matrix(
         gallery_features: [G, D], in the order of `gallery`.
         query: the query images.
         gallery: the gallery images, distractors (identity 0) and junk (-1) included.
-        distance: a name in `ranking.DISTANCES`.
+        distance: a name in `reid_jax.distances.DISTANCES`.
 
     Returns:
         CameraPairMatrix of the cameras of both sides.
@@ -93,11 +70,13 @@ def camera_pair_matrix(
                 f"the {side} has images without a camera; a matrix of camera pairs needs the "
                 "camera of every image"
             )
-    labels = _Labels(query.identities, query.cameras, gallery.identities, gallery.cameras)
-    query_features, gallery_features, dtype = _checked_features(
+    labels = Labels(query.identities, query.cameras, gallery.identities, gallery.cameras)
+    query_features, gallery_features, dtype = checked_features(
         query_features, gallery_features, labels, distance
     )
-    positions, rows = _feature_positions(labels, query_features, gallery_features, distance, dtype)
+    positions, rows = positions_of_features(
+        labels, query_features, gallery_features, distance, dtype
+    )
     number_of = {file: number for number, file in enumerate(query.files)}
     gallery_files = np.array([number_of.get(file, -1) for file in gallery.files])
     itself = gallery_files[rows] == np.arange(labels.num_query)[:, None]
@@ -109,7 +88,7 @@ def camera_pair_matrix(
     num_queries = np.zeros(shape, np.int64)
     for column, match_camera in enumerate(cameras):
         match = own & (labels.gallery_cameras[rows] == match_camera)
-        result = _metrics(positions, match, labels.num_gallery)
+        result = metrics_of_positions(positions, match, labels.num_gallery)
         for row, query_camera in enumerate(cameras):
             valid = (labels.query_cameras == query_camera) & (result.num_matches > 0)
             num_queries[row, column] = valid.sum()

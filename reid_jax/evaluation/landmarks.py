@@ -1,13 +1,15 @@
 """Landmark retrieval: a box of one image searches a collection, the protocol of Oxford5k."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
-from reid_jax.evaluation.protocols import Evaluation, fingerprint
-from reid_jax.evaluation.ranking import DISTANCES, RankingResult, _precision, _real, _result
+from reid_jax.distances import DISTANCES
+from reid_jax.evaluation.counting import positions_by_sorting
+from reid_jax.evaluation.gallery import as_real, precision
+from reid_jax.evaluation.metrics import RankingResult, metrics_of_positions
+from reid_jax.evaluation.protocols import NamedRanking, fingerprint
 
 __all__ = ["Query", "oxford5k", "rank_landmarks"]
 
@@ -39,7 +41,7 @@ def oxford5k(
     files: Sequence[str],
     *,
     distance: str = "squared_euclidean",
-) -> Evaluation:
+) -> NamedRanking:
     """The protocol of Oxford5k: `oxford5k`.
 
     The rules are those of `rank_landmarks`; the paper's mAP is `map_trapezoid`.
@@ -49,10 +51,10 @@ def oxford5k(
         image_features: [N, D], of all images, those that the queries are cut from included.
         queries: the queries.
         files: [N] str, relative paths with '/', in the order of image_features.
-        distance: a name in `ranking.DISTANCES`.
+        distance: a name in `reid_jax.distances.DISTANCES`.
 
     Returns:
-        Evaluation; the fingerprint is that of the images, and of the boxes and lists of all
+        NamedRanking; the fingerprint is that of the images, and of the boxes and lists of all
         queries.
 
     Raises:
@@ -67,10 +69,11 @@ def oxford5k(
             f"{sizes[0]} features for {len(queries)} queries, and {sizes[1]} features for "
             f"{len(files)} images"
         )
-    query_features, image_features = _real(query_features), _real(image_features)
-    with _precision(np.result_type(query_features, image_features)):
+    query_features, image_features = as_real(query_features), as_real(image_features)
+    with precision(np.result_type(query_features, image_features)):
         distances = np.asarray(DISTANCES[distance](query_features, image_features))
-    return Evaluation("oxford5k", _fingerprint(queries, files), rank_landmarks(distances, queries))
+    result = rank_landmarks(distances, queries)
+    return NamedRanking("oxford5k", _fingerprint(queries, files), result)
 
 
 def rank_landmarks(distances: np.ndarray, queries: Sequence[Query]) -> RankingResult:
@@ -96,49 +99,24 @@ def rank_landmarks(distances: np.ndarray, queries: Sequence[Query]) -> RankingRe
         raise ValueError(
             f"distances are {list(np.shape(distances))}; expected [Q, N] for {len(queries)} queries"
         )
-    distances = _real(distances)
+    distances = as_real(distances)
     has_nan = np.isnan(distances).any(axis=1)
     if has_nan.any():
         raise ValueError(
             f"{int(has_nan.sum())} queries have nan distances, the first is "
             f"{queries[int(has_nan.argmax())].name}; look for a diverged model or a broken image"
         )
-    listed = _listed(queries, distances.shape[1])
+    rows, right = _listed(queries, distances.shape[1])
     # Few queries and a small collection: sorting takes no time, and needs no compilation.
-    order = np.argsort(distances, axis=1, kind="stable")
-    positions = np.empty_like(order)
-    np.put_along_axis(positions, order, np.arange(listed.num_gallery)[None], axis=1)
-    own_positions = np.where(
-        listed.rows >= 0, np.take_along_axis(positions, listed.rows, axis=1), -1
-    )
-    return _result(listed, (own_positions, listed.rows))
+    positions = np.take_along_axis(positions_by_sorting(distances), rows, axis=1)
+    return metrics_of_positions(np.where(rows >= 0, positions, -1), right, distances.shape[1])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Listed:
-    """The listed images of each query, as the labels that `_result` takes: right and junk images
-    are of the query's identity, and junk is of its camera too.
-
-    Attributes:
-        num_query, num_gallery: Q and N.
-        rows: [Q, M], padded with -1.
-        junk: [Q, M] bool.
-    """
-
-    num_query: int
-    num_gallery: int
-    rows: np.ndarray
-    junk: np.ndarray
-
-    def same_camera(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        del rows
-        return self.junk[queries]
-
-
-def _listed(queries: Sequence[Query], num_images: int) -> _Listed:
+def _listed(queries: Sequence[Query], num_images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [Q, M] of the listed images of each query, padded with -1; and which are right."""
     lists = [np.concatenate([query.good, query.ok, query.junk]).astype(int) for query in queries]
     rows = np.full((len(queries), max(map(len, lists))), -1)
-    junk = np.zeros(rows.shape, bool)
+    right = np.zeros(rows.shape, bool)
     for q, (query, own) in enumerate(zip(queries, lists, strict=True)):
         num_right = len(own) - len(query.junk)
         if num_right == 0:
@@ -151,8 +129,8 @@ def _listed(queries: Sequence[Query], num_images: int) -> _Listed:
         if len(np.unique(own)) < len(own):
             raise ValueError(f"query {query.name} has an image on its lists twice")
         rows[q, : len(own)] = own
-        junk[q, num_right : len(own)] = True
-    return _Listed(len(queries), num_images, rows, junk)
+        right[q, :num_right] = True
+    return rows, right
 
 
 def _fingerprint(queries: Sequence[Query], files: Sequence[str]) -> str:

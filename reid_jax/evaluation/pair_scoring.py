@@ -167,7 +167,7 @@ class PairScorer:
     ``scorer.distance_of`` is what the single-shot protocols take::
 
         scorer = PairScorer(score, variables, cache, block_size=256)
-        single_shot_one_direction_evaluation(scorer.distance_of, images, ...)
+        single_shot_one_direction(scorer.distance_of, images, ...)
 
     Args:
         score: ``score(variables, parts_a, parts_b) -> [P]``, larger is more alike; the first images

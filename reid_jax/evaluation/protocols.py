@@ -7,12 +7,14 @@ from typing import Protocol
 
 import numpy as np
 
-from reid_jax.evaluation.ranking import RankingResult, rank, rank_features, rank_with_distractors
+from reid_jax.evaluation.metrics import RankingResult
+from reid_jax.evaluation.ranking import rank, rank_features, rank_with_distractors
+from reid_jax.schema import JUNK
 
 __all__ = [
     "Comparison",
-    "Evaluation",
     "Images",
+    "NamedRanking",
     "fingerprint",
     "metrics",
     "multi_query",
@@ -59,7 +61,7 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class Evaluation:
+class NamedRanking:
     """A ranking with what it needs to be compared with another.
 
     Attributes:
@@ -140,7 +142,7 @@ def single_query(
     gallery: Images,
     *,
     distance: str = "squared_euclidean",
-) -> Evaluation:
+) -> NamedRanking:
     """The Market-1501 protocol, one image a query: protocol `single-query`.
 
     Args:
@@ -148,19 +150,21 @@ def single_query(
         gallery_features: [G, D], in the order of `gallery`.
         query: the query images.
         gallery: the gallery images, distractors (identity 0) and junk (-1) included.
-        distance: a name in `ranking.DISTANCES`.
+        distance: a name in `reid_jax.distances.DISTANCES`.
 
     Returns:
-        Evaluation.
+        NamedRanking.
 
     Raises:
         ValueError: as `rank_features`; on a negative camera; or, naming the cause, if no query has
             a match.
     """
-    return _evaluation("single-query", query_features, gallery_features, query, gallery, distance)
+    return _ranked("single-query", query_features, gallery_features, query, gallery, distance)
 
 
-def single_query_of_distances(distances: np.ndarray, query: Images, gallery: Images) -> Evaluation:
+def single_query_of_distances(
+    distances: np.ndarray, query: Images, gallery: Images
+) -> NamedRanking:
     """`single-query` where all distances are at hand, as of a model that scores pairs.
 
     Args:
@@ -169,19 +173,19 @@ def single_query_of_distances(distances: np.ndarray, query: Images, gallery: Ima
         gallery: the gallery images.
 
     Returns:
-        Evaluation, as of `single_query`; its `comparison` has rows of `query` and of `gallery`, and
-        -1 for what was removed from a query's ranking.
+        NamedRanking, as of `single_query`; its `comparison` has rows of `query` and of `gallery`,
+        and -1 for what was removed from a query's ranking.
 
     Raises:
         ValueError: as `rank`; on a negative camera; or, naming the cause, if no query has a match.
     """
     _refuse_missing_cameras(query, gallery)
     lists = (query.identities, query.cameras, gallery.identities, gallery.cameras)
-    evaluation = _named(
+    ranking = _named(
         "single-query", rank(distances, *lists), [("query", query), ("gallery", gallery)]
     )
     match = np.asarray(query.identities)[:, None] == gallery.identities
-    removed = np.broadcast_to(np.asarray(gallery.identities) == -1, match.shape)
+    removed = np.broadcast_to(np.asarray(gallery.identities) == JUNK, match.shape)
     if query.cameras is not None:
         removed = removed | (match & (np.asarray(query.cameras)[:, None] == gallery.cameras))
     comparison = Comparison(
@@ -190,7 +194,7 @@ def single_query_of_distances(distances: np.ndarray, query: Images, gallery: Ima
         np.where(removed, np.inf, distances),
         match & ~removed,
     )
-    return dataclasses.replace(evaluation, comparison=comparison)
+    return dataclasses.replace(ranking, comparison=comparison)
 
 
 def multi_query(
@@ -203,7 +207,7 @@ def multi_query(
     *,
     pooling: str,
     distance: str = "squared_euclidean",
-) -> Evaluation:
+) -> NamedRanking:
     """The Market-1501 protocol, all images of a person in a camera a query: `multi-query-POOLING`.
 
     Args:
@@ -214,10 +218,10 @@ def multi_query(
         multi: the gt_bbox images.
         gallery: the gallery images.
         pooling: 'average' or 'maximum', see `pool_queries`.
-        distance: a name in `ranking.DISTANCES`.
+        distance: a name in `reid_jax.distances.DISTANCES`.
 
     Returns:
-        Evaluation; the fingerprint is that of query and gallery, and of `multi` after them.
+        NamedRanking; the fingerprint is that of query and gallery, and of `multi` after them.
 
     Raises:
         ValueError: as `single_query` and `pool_queries`.
@@ -228,7 +232,7 @@ def multi_query(
         )
     pooled = pool_queries(multi_query_features, query, multi, pooling=pooling)
     name = f"multi-query-{pooling}"
-    return _evaluation(name, pooled, gallery_features, query, gallery, distance, multi)
+    return _ranked(name, pooled, gallery_features, query, gallery, distance, multi)
 
 
 def single_query_with_distractors(
@@ -241,7 +245,7 @@ def single_query_with_distractors(
     *,
     at: Sequence[int],
     distance: str = "squared_euclidean",
-) -> dict[int, Evaluation]:
+) -> dict[int, NamedRanking]:
     """`single-query` as distractors are appended to the gallery: `single-query+N-distractors`.
 
     Args:
@@ -253,10 +257,10 @@ def single_query_with_distractors(
         distractors: the images that match no query, whatever their identity; their cameras play no
             part.
         at: numbers of distractors.
-        distance: a name in `ranking.DISTANCES`.
+        distance: a name in `reid_jax.distances.DISTANCES`.
 
     Returns:
-        Evaluation for 0, which is that of `single_query`, and each number of `at`, in increasing
+        NamedRanking for 0, which is that of `single_query`, and each number of `at`, in increasing
         order.
 
     Raises:
@@ -279,15 +283,15 @@ def single_query_with_distractors(
         at=at,
         distance=distance,
     )
-    evaluations = {}
+    rankings = {}
     for number, result in results.items():
         parts = [("query", query), ("gallery", gallery)]
         name = "single-query"
         if number:
             parts.append(("distractors", _First(distractors, number, query.cameras is not None)))
             name = f"single-query+{number}-distractors"
-        evaluations[number] = _named(name, result, parts)
-    return evaluations
+        rankings[number] = _named(name, result, parts)
+    return rankings
 
 
 class _First:
@@ -341,7 +345,7 @@ def pool_queries(
     return pooled / np.where(norms > 0, norms, 1)
 
 
-def _evaluation(name, query_features, gallery_features, query, gallery, distance, multi=None):
+def _ranked(name, query_features, gallery_features, query, gallery, distance, multi=None):
     _refuse_missing_cameras(query, gallery)
     result = rank_features(
         query_features,
@@ -366,14 +370,14 @@ def _refuse_missing_cameras(query, gallery):
 
 
 def _named(name, result, parts):
-    """Evaluation of a result; `parts` are (side, images), query and gallery first."""
+    """NamedRanking of a result; `parts` are (side, images), query and gallery first."""
     (_, query), (_, gallery), *_ = parts
     if result.num_valid_queries == 0:
         raise ValueError(_no_match_reason(query, gallery))
     cameras = None
     if query.cameras is not None:
         cameras = np.concatenate([np.asarray(images.cameras) for _, images in parts])
-    return Evaluation(
+    return NamedRanking(
         name if cameras is not None else f"{name}-no-cameras",
         fingerprint(
             [f"{side}:{file}" for side, images in parts for file in images.files],
@@ -386,7 +390,7 @@ def _named(name, result, parts):
 
 def _no_match_reason(query, gallery):
     shared = np.intersect1d(query.identities, gallery.identities)
-    shared = shared[shared >= 0]
+    shared = shared[shared != JUNK]
     if len(shared) == 0:
         return (
             f"no query has a match: none of the {len(np.unique(query.identities))} query "

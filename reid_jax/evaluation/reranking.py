@@ -9,7 +9,8 @@ from jax import lax
 from scipy import sparse
 
 from reid_jax import distances as _distances
-from reid_jax.evaluation.ranking import _BLOCK_ENTRIES, _precision
+from reid_jax.evaluation.counting import BLOCK_ENTRIES
+from reid_jax.evaluation.gallery import precision
 
 __all__ = ["k_reciprocal_rerank"]
 
@@ -74,9 +75,9 @@ def k_reciprocal_rerank(
     neighbours = np.empty((num_all, num_neighbours), np.int32)
     largest = np.empty(num_all, features.dtype)
     reranked = np.empty((num_query, num_all - num_query), features.dtype)
-    rows_per_block = max(1, _BLOCK_ENTRIES // num_all)
+    rows_per_block = max(1, BLOCK_ENTRIES // num_all)
     blocks = [slice(i, min(i + rows_per_block, num_all)) for i in range(0, num_all, rows_per_block)]
-    with _precision(features.dtype):
+    with precision(features.dtype):
         on_device = jnp.asarray(features)
         for rows in blocks:
             found = _neighbours(on_device[rows], on_device, num_neighbours)

@@ -1,7 +1,7 @@
 """Protocols on one list of images seen by two cameras: random galleries, and the whole other view.
 
-The selections say which rows are compared. The evaluations ask for distances between rows of the
-list, so that they serve features and models that score a pair of images alike.
+The draws say which rows are compared. The protocols ask for distances between rows of the list, so
+that they serve features and models that score a pair of images alike.
 """
 
 from collections.abc import Callable
@@ -9,33 +9,27 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from reid_jax.evaluation.protocols import RANKS, Comparison, Evaluation, Images, fingerprint
-from reid_jax.evaluation.ranking import (
-    DISTANCES,
-    PairDistanceHistogram,
-    RankedLists,
-    RankingResult,
-    _precision,
-    _real,
-    rank_columns,
-)
+from reid_jax.distances import DISTANCES
+from reid_jax.evaluation.gallery import as_real, precision
+from reid_jax.evaluation.metrics import RankingResult
+from reid_jax.evaluation.protocols import RANKS, Comparison, Images, NamedRanking, fingerprint
+from reid_jax.evaluation.ranking import rank_columns
+from reid_jax.schema import JUNK
 
 __all__ = [
     "DistanceOf",
-    "comparison_histogram",
-    "comparison_lists",
+    "draw_one_direction",
+    "draw_per_query",
     "feature_distances",
-    "multi_shot_evaluation",
+    "multi_shot",
     "single_shot_one_direction",
-    "single_shot_one_direction_evaluation",
     "single_shot_per_query",
-    "single_shot_per_query_evaluation",
 ]
 
 DistanceOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """``distance_of(query_rows [Q], gallery_rows [G]) -> [Q, G]``, smaller is more alike.
 
-An evaluation calls it once for each direction between the cameras, with all rows that any repeat
+A protocol calls it once for each direction between the cameras, with all rows that any repeat
 needs, increasing and without repetition. With all distances at hand it is
 ``lambda query_rows, gallery_rows: distances[np.ix_(query_rows, gallery_rows)]``.
 """
@@ -46,7 +40,7 @@ def feature_distances(features: np.ndarray, *, distance: str = "squared_euclidea
 
     Args:
         features: [N, D] finite, in the order of the images. Not normalised here.
-        distance: a name in `ranking.DISTANCES`.
+        distance: a name in `reid_jax.distances.DISTANCES`.
 
     Returns:
         DistanceOf.
@@ -58,17 +52,17 @@ def feature_distances(features: np.ndarray, *, distance: str = "squared_euclidea
         raise ValueError(f"features must be [N, D], got shape {np.shape(features)}")
     if distance not in DISTANCES:
         raise ValueError(f"unknown distance {distance!r}; known: {', '.join(DISTANCES)}")
-    features = _real(features)
+    features = as_real(features)
     matrix = jax.jit(DISTANCES[distance])
 
     def distance_of(query_rows: np.ndarray, gallery_rows: np.ndarray) -> np.ndarray:
-        with _precision(features.dtype):
+        with precision(features.dtype):
             return np.asarray(matrix(features[query_rows], features[gallery_rows]))
 
     return distance_of
 
 
-def single_shot_one_direction(
+def draw_one_direction(
     identities: np.ndarray,
     cameras: np.ndarray,
     *,
@@ -108,7 +102,7 @@ def single_shot_one_direction(
     return query_rows, gallery_rows
 
 
-def single_shot_per_query(
+def draw_per_query(
     identities: np.ndarray, cameras: np.ndarray, *, seed: int, repeat: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Every image a query with a random gallery of its own: `single-shot-per-query`.
@@ -143,7 +137,7 @@ def single_shot_per_query(
     return query_rows, gallery_rows
 
 
-def single_shot_one_direction_evaluation(
+def single_shot_one_direction(
     distance_of: DistanceOf,
     images: Images,
     *,
@@ -151,7 +145,7 @@ def single_shot_one_direction_evaluation(
     gallery_camera: int = 2,
     num_repeats: int,
     seed: int,
-) -> Evaluation:
+) -> NamedRanking:
     """One image of each person in each camera, drawn anew for each repeat.
 
     The protocol `single-shot-one-direction` of CUHK03, CUHK01 and VIPeR: K queries of one camera
@@ -166,16 +160,16 @@ def single_shot_one_direction_evaluation(
         seed: of the draws.
 
     Returns:
-        Evaluation, of `num_repeats` x K queries.
+        NamedRanking, of `num_repeats` x K queries.
 
     Raises:
-        ValueError: as `single_shot_one_direction`; without cameras; if `num_repeats` is below 1; or
+        ValueError: as `draw_one_direction`; without cameras; if `num_repeats` is below 1; or
             if `distance_of` gives another shape or nan.
     """
     name = "single-shot-one-direction"
     identities, cameras = _labels(images, name)
     draws = [
-        single_shot_one_direction(
+        draw_one_direction(
             identities,
             cameras,
             query_camera=query_camera,
@@ -190,12 +184,12 @@ def single_shot_one_direction_evaluation(
         for query_rows, gallery_rows in draws
     ]
     draw = f"{name} {query_camera} {gallery_camera}, {num_repeats} repeats of seed {seed}"
-    return _evaluation(name, draw, distance_of, images, draws)
+    return _ranked(name, draw, distance_of, images, draws)
 
 
-def single_shot_per_query_evaluation(
+def single_shot_per_query(
     distance_of: DistanceOf, images: Images, *, num_repeats: int, seed: int
-) -> Evaluation:
+) -> NamedRanking:
     """Every image a query, with one random image of each person from the other camera as gallery.
 
     The protocol `single-shot-per-query` of CUHK03 (Zheng, Zheng and Yang's code): the galleries are
@@ -208,23 +202,23 @@ def single_shot_per_query_evaluation(
         seed: of the draws.
 
     Returns:
-        Evaluation, of `num_repeats` x Q queries.
+        NamedRanking, of `num_repeats` x Q queries.
 
     Raises:
-        ValueError: as `single_shot_per_query`; without cameras; if `num_repeats` is below 1; or if
+        ValueError: as `draw_per_query`; without cameras; if `num_repeats` is below 1; or if
             `distance_of` gives another shape or nan.
     """
     name = "single-shot-per-query"
     identities, cameras = _labels(images, name)
     draws = [
-        single_shot_per_query(identities, cameras, seed=seed, repeat=repeat)
+        draw_per_query(identities, cameras, seed=seed, repeat=repeat)
         for repeat in _repeats(num_repeats)
     ]
     draw = f"{name}, {num_repeats} repeats of seed {seed}"
-    return _evaluation(name, draw, distance_of, images, draws)
+    return _ranked(name, draw, distance_of, images, draws)
 
 
-def multi_shot_evaluation(distance_of: DistanceOf, images: Images) -> Evaluation:
+def multi_shot(distance_of: DistanceOf, images: Images) -> NamedRanking:
     """Every image a query, all images of the other camera its gallery: protocol `multi-shot`.
 
     Nothing is drawn. A person whom one camera alone has stays in the gallery as a wrong answer; the
@@ -235,7 +229,7 @@ def multi_shot_evaluation(distance_of: DistanceOf, images: Images) -> Evaluation
         images: all images of the test identities, from two cameras; identity -1 is left out.
 
     Returns:
-        Evaluation, of one query for each image.
+        NamedRanking, of one query for each image.
 
     Raises:
         ValueError: without cameras, if there are not exactly two, if they share no identity, or if
@@ -244,73 +238,18 @@ def multi_shot_evaluation(distance_of: DistanceOf, images: Images) -> Evaluation
     name = "multi-shot"
     identities, cameras = _labels(images, name)
     known = _two_cameras(cameras)
-    views = [np.flatnonzero((cameras == camera) & (identities != -1)) for camera in known]
+    views = [np.flatnonzero((cameras == camera) & (identities != JUNK)) for camera in known]
     if not len(np.intersect1d(*(identities[view] for view in views))):
         raise ValueError(f"cameras {known.tolist()} share no identity")
     query_rows = np.sort(np.concatenate(views))
     gallery_rows = np.full((len(query_rows), max(map(len, views))), -1)
     for camera, view in zip(known, views[::-1], strict=True):
         gallery_rows[cameras[query_rows] == camera, : len(view)] = view
-    return _evaluation(name, name, distance_of, images, [(query_rows, gallery_rows)])
+    return _ranked(name, name, distance_of, images, [(query_rows, gallery_rows)])
 
 
-def comparison_lists(comparison: Comparison, *, k: int) -> RankedLists:
-    """The k nearest images of each query's own gallery; equal distances in the gallery's order.
-
-    Args:
-        comparison: of an `Evaluation`.
-        k: length of the lists, at least 1; may exceed the gallery.
-
-    Returns:
-        RankedLists, whose gallery rows are rows of the list of images.
-
-    Raises:
-        ValueError: if k is below 1.
-    """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    order = np.argsort(comparison.distances, axis=1, kind="stable")[:, :k]
-    rows, distances, match = (
-        np.take_along_axis(x, order, axis=1)
-        for x in (comparison.gallery_rows, comparison.distances, comparison.match)
-    )
-    missing = ((0, 0), (0, k - order.shape[1]))
-    distances = np.where(rows >= 0, distances, np.nan)
-    return RankedLists(
-        np.pad(rows, missing, constant_values=-1),
-        np.pad(distances, missing, constant_values=np.nan),
-        np.pad(match.astype(np.int8), missing),
-    )
-
-
-def comparison_histogram(comparison: Comparison, *, num_bins: int = 100) -> PairDistanceHistogram:
-    """Counts of same and of different pairs by distance.
-
-    Args:
-        comparison: of an `Evaluation`.
-        num_bins: number of equal bins, from the smallest to the largest distance.
-
-    Returns:
-        PairDistanceHistogram.
-
-    Raises:
-        ValueError: if a distance of two images is infinite.
-    """
-    present = comparison.gallery_rows >= 0
-    values, match = comparison.distances[present], comparison.match[present]
-    if not np.isfinite(values).all():
-        raise ValueError(
-            f"{int((~np.isfinite(values)).sum())} of {len(values)} distances are infinite, and a "
-            "histogram needs them finite; give what was not compared a large distance"
-        )
-    low, high = values.min(), values.max()
-    edges = np.linspace(low, high if high > low else low + 1, num_bins + 1)
-    counts = (np.histogram(values[side], edges)[0] for side in (match, ~match))
-    return PairDistanceHistogram(edges, *counts)
-
-
-def _evaluation(name, draw, distance_of, images, draws):
-    """Evaluation of [(query_rows [Q], gallery_rows [Q, K]), ...], one for each repeat.
+def _ranked(name, draw, distance_of, images, draws):
+    """NamedRanking of [(query_rows [Q], gallery_rows [Q, K]), ...], one for each repeat.
 
     `draw` says how the rows were drawn.
     """
@@ -323,13 +262,13 @@ def _evaluation(name, draw, distance_of, images, draws):
     first = slice(0, len(draws[0][0]))
     seen = np.isin(cameras, cameras[np.append(query_rows, gallery_rows[gallery_rows >= 0])])
     matched = identities[gallery_rows[match]]
-    return Evaluation(
+    return NamedRanking(
         name,
         fingerprint([f"{draw}:{file}" for file in images.files], identities, cameras),
         result,
         num_repeats=len(draws),
         metrics_std=_metrics_std(result, len(draws)),
-        num_left_out=len(np.setdiff1d(identities[seen & (identities != -1)], matched)),
+        num_left_out=len(np.setdiff1d(identities[seen & (identities != JUNK)], matched)),
         comparison=Comparison(
             query_rows[first], gallery_rows[first], distances[first], match[first]
         ),
@@ -349,7 +288,7 @@ def _distances(distance_of, cameras, query_rows, gallery_rows):
                 f"distance_of must give one distance for each of {len(queries)} query and "
                 f"{len(galleries)} gallery rows, got shape {matrix.shape}"
             )
-        matrix = _real(matrix)
+        matrix = as_real(matrix)
         if distances is None:
             distances = np.full(gallery_rows.shape, np.inf, matrix.dtype)
         # -1 finds column 0, and is set to infinity again.
@@ -400,7 +339,7 @@ def _rows_by_identity(identities, kept):
     return {
         int(k): np.flatnonzero(kept & (identities == k))
         for k in np.unique(identities[kept])
-        if k != -1
+        if k != JUNK
     }
 
 

@@ -7,11 +7,12 @@ import dataclasses
 
 import numpy as np
 
-from reid_jax.evaluation.ranking import PairDistanceHistogram
+from reid_jax.evaluation.histogram import PairDistanceHistogram
 
 __all__ = [
     "Roc",
     "best_threshold",
+    "equal_error",
     "equal_error_rate",
     "roc",
     "roc_from_histogram",
@@ -26,11 +27,15 @@ class Roc:
 
     Attributes:
         thresholds: [T] increasing distances.
+        starts: [T] distances up to which the rates are those of the threshold before (for the first
+            one: nothing is accepted), and from which they move to those of the threshold: the
+            threshold itself where single distances are known, the lower edge of a histogram's bin.
         false_accept_rate: [T] share of different pairs at or below the threshold.
         true_accept_rate: [T] share of same pairs at or below the threshold.
     """
 
     thresholds: np.ndarray
+    starts: np.ndarray
     false_accept_rate: np.ndarray
     true_accept_rate: np.ndarray
 
@@ -59,7 +64,7 @@ def roc(same_distances: np.ndarray, different_distances: np.ndarray) -> Roc:
         sides.append(np.sort(values))
     thresholds = np.unique(np.concatenate(sides))
     same, different = (np.searchsorted(x, thresholds, side="right") / len(x) for x in sides)
-    return Roc(thresholds, different, same)
+    return Roc(thresholds, thresholds, different, same)
 
 
 def roc_from_histogram(histogram: PairDistanceHistogram) -> Roc:
@@ -80,25 +85,53 @@ def roc_from_histogram(histogram: PairDistanceHistogram) -> Roc:
         if counts.sum() == 0:
             raise ValueError(f"{name} is 0 everywhere; a curve needs pairs of both kinds")
         curves.append(np.cumsum(counts) / counts.sum())
-    return Roc(np.asarray(histogram.edges[1:], np.float64), curves[1], curves[0])
+    edges = np.asarray(histogram.edges, np.float64)
+    return Roc(edges[1:], edges[:-1], curves[1], curves[0])
 
 
-def equal_error_rate(curve: Roc) -> float:
-    """Error rate where as many different pairs are accepted as same pairs are rejected (shares).
+def equal_error(curve: Roc) -> tuple[float, float]:
+    """Where as large a share of different pairs is accepted as of same pairs is rejected.
+
+    The one definition: as the threshold rises, the false accept rate rises from 0 and the false
+    reject rate falls from 1. Where they cross, both move linearly from the values at one threshold
+    of the curve to those at the next. A single distance moves them at once, a bin of a histogram
+    from its lower to its upper edge, over which its pairs are taken to be spread evenly; so the
+    histogram of some distances gives what the distances give, up to the width of a bin. Where the
+    rates are equal over a whole interval, as in a gap between the two kinds, the threshold is its
+    middle.
 
     Args:
         curve: of `roc` or `roc_from_histogram`.
 
     Returns:
-        A fraction; linear between the two thresholds that the crossing is between.
+        (threshold, error rate): in the unit of the distances, and as a fraction.
     """
     false_accept = np.concatenate([[0.0], curve.false_accept_rate])
     false_reject = np.concatenate([[1.0], 1 - curve.true_accept_rate])
-    # The difference rises from -1 to 1, so there is a first threshold at which it is not negative.
+    # Rises from -1 to 1, but for the rounding of shares that are equal.
     difference = false_accept - false_reject
-    after = int(np.argmax(difference >= 0))
+    difference[np.abs(difference) < 1e-12] = 0
+    after = int(np.argmax(difference > 0))
+    equal = np.flatnonzero(difference == 0)
+    if len(equal):
+        first = curve.thresholds[equal[0] - 1]
+        return float((first + curve.starts[after - 1]) / 2), float(false_accept[equal[0]])
     share = -difference[after - 1] / (difference[after] - difference[after - 1])
-    return float(false_accept[after - 1] + share * (false_accept[after] - false_accept[after - 1]))
+    start, end = curve.starts[after - 1], curve.thresholds[after - 1]
+    low, high = false_accept[after - 1], false_accept[after]
+    return float(start + share * (end - start)), float(low + share * (high - low))
+
+
+def equal_error_rate(curve: Roc) -> float:
+    """The error rate of `equal_error`.
+
+    Args:
+        curve: of `roc` or `roc_from_histogram`.
+
+    Returns:
+        A fraction.
+    """
+    return equal_error(curve)[1]
 
 
 def true_accept_rate_at(curve: Roc, false_accept_rate: float) -> float:

@@ -18,7 +18,6 @@ from reid_jax.losses.classification import identification_loss, verification_los
 from reid_jax.losses.inherent import compact_loss, scatter_loss
 from reid_jax.losses.metric import batch_hard_triplet_loss, contrastive_loss
 from reid_jax.losses.spatial_prior import (
-    center_prior,
     inside_image_prior,
     positive_scale_prior,
     rotation_prior,
@@ -30,7 +29,6 @@ __all__ = [
     "batch_contrastive_loss",
     "batch_hard_triplet_loss",
     "center_loss",
-    "center_prior",
     "compact_loss",
     "contrastive_loss",
     "identification_loss",

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
-    "center_prior",
     "inside_image_prior",
     "positive_scale_prior",
     "rotation_prior",
@@ -76,32 +75,6 @@ def rotation_prior(theta: jax.Array) -> jax.Array:
     _, r_w, _, r_h, _, _ = _parameters(theta)
     # The derivative of jnp.abs at 0, where the transformers start, is 1.
     return jnp.maximum(r_w, -r_w) + jnp.maximum(r_h, -r_h)
-
-
-def center_prior(
-    theta: jax.Array, *, center: tuple[float, float], aspect: float, tolerance: float
-) -> jax.Array:
-    r"""Hinge on the squared distance of the view's center from a given one.
-
-    .. math:: \ell = \tfrac12 \max\big(0, (t_w - c_w)^2 + \rho^2 (t_h - c_h)^2 - \alpha\big)
-
-    Li et al. (CVPR 2017), as in their published loss layer. Not part of :func:`stn_prior`: the
-    stripes of csn already say where to look.
-
-    Args:
-        theta: [..., 6].
-        center: (c_w, c_h), normalised.
-        aspect: rho, the weight of vertical distance.
-        tolerance: alpha, a squared distance.
-    Returns:
-        [...], zero exactly within the tolerance.
-    Raises:
-        ValueError: if the last axis is not 6.
-    Deviation: none.
-    """
-    _, _, t_w, _, _, t_h = _parameters(theta)
-    squared = (t_w - center[0]) ** 2 + aspect**2 * (t_h - center[1]) ** 2
-    return jnp.maximum(0, squared - tolerance) / 2
 
 
 def stn_prior(theta: jax.Array, *, min_scale: float, limit: float) -> jax.Array:

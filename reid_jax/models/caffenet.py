@@ -9,7 +9,8 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
-from reid_jax.models.layers import check_image, local_response_norm
+from reid_jax.models.network import check_image
+from reid_jax.models.norm import local_response_norm
 from reid_jax.models.plain import PlainNet, pool
 
 __all__ = ["CaffeNet"]

@@ -15,15 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from reid_jax.models.layers import (
-    NO_PADDING,
-    BatchNorm,
-    Conv,
-    ceil_padding,
-    check_image,
-    max_pool,
-    relu,
-)
+from reid_jax.models.activation import relu
+from reid_jax.models.conv import NO_PADDING, Conv
+from reid_jax.models.network import check_image
+from reid_jax.models.norm import BatchNorm
+from reid_jax.models.pooling import ceil_padding, max_pool
 from reid_jax.ops import depthwise_cross_correlation, spatial_transform
 
 __all__ = ["CSN", "stripes"]
@@ -97,6 +93,11 @@ class CSN(nn.Module):
     Deviation: the paper does not say where batch norm is, how the transformers start, or f4; here
         after every convolution, at scale 0.9 without translation and rotation, and 3.
     """
+
+    # See `network.Network`.
+    num_images = 2
+    takes_keys = False
+    scores_pairs = True
 
     levels: str = "l2l3"
     trunk: str = "prose"

@@ -11,13 +11,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax.models.layers import BatchNorm, Conv, dropout, max_pool
+from reid_jax.models.conv import Conv
+from reid_jax.models.dropout import dropout
+from reid_jax.models.network import IDENTIFICATION_HEAD, check_image
+from reid_jax.models.norm import BatchNorm
+from reid_jax.models.pooling import max_pool
 
 __all__ = ["NineConv"]
 
 # Channels of each convolution in multiples of the width; a pooling follows every group.
 GROUPS = ((1, 1, 1), (2, 3), (4, 6), (8, 12))
-EVALUATIONS = ("running", "batch")
+TEST_STATISTICS = ("running", "batch")
 he = nn.initializers.he_normal()  # truncated normal, fan-in
 
 
@@ -39,9 +43,9 @@ class NineConv(nn.Module):
         feature_reweighting: multiplies fc1 by a learned vector, which is the tap
             ``feature_weights`` [D], to give the embedding (row CNN-FRW-IC of Table 2). What keeps
             its norm in place is a term of the objective.
-        evaluation: batch norm outside training: 'running' averages, or statistics of the 'batch'
-            that is evaluated, as in the code that the paper builds on. The variables are the same
-            for both.
+        test_statistics: of batch norm outside training: 'running' averages, or those of the 'batch'
+            that is tested, as in the code that the paper builds on. The variables are the same for
+            both.
         axis_name: device axis over which the batch is divided; None if the full batch is here.
         num_streams: equal parts of the batch with batch statistics of their own.
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
@@ -51,19 +55,24 @@ class NineConv(nn.Module):
         the code never updates, have momentum 0.99.
     """
 
+    # See `network.Network`.
+    num_images = 1
+    takes_keys = True
+    scores_pairs = False
+
     num_identities: int | None = None
     dropout: float = 0.0
     width: int = 32
     feature_reweighting: bool = False
-    evaluation: str = "running"
+    test_statistics: str = "running"
     axis_name: str | None = None
     num_streams: int = 1
     dtype: Any = None
 
     def __post_init__(self) -> None:
-        if self.evaluation not in EVALUATIONS:
+        if (given := self.test_statistics) not in TEST_STATISTICS:
             raise ValueError(
-                f"evaluation={self.evaluation!r} is not known; known: {', '.join(EVALUATIONS)}."
+                f"test_statistics={given!r} is not known; known: {', '.join(TEST_STATISTICS)}."
             )
         super().__post_init__()
 
@@ -71,11 +80,7 @@ class NineConv(nn.Module):
     def __call__(
         self, image: jax.Array, *, train: bool = False, keys: jax.Array | None = None
     ) -> dict[str, jax.Array]:
-        if image.ndim != 4 or image.shape[-1] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
-            raise ValueError(
-                "image must be [B, H, W, 3] float, mean subtracted; got "
-                f"{image.shape} {image.dtype}."
-            )
+        check_image(image, smallest=(1, 1), network="nine-convolution network")
         if train and self.dropout and self.num_identities and keys is None:
             raise ValueError("dropout in training needs keys [B], one per row; got keys=None.")
 
@@ -113,7 +118,7 @@ class NineConv(nn.Module):
             if train and self.dropout:
                 embedding = dropout(embedding, self.dropout, keys)
             taps["logits"] = nn.Dense(
-                self.num_identities, use_bias=False, kernel_init=he, name="identification"
+                self.num_identities, use_bias=False, kernel_init=he, name=IDENTIFICATION_HEAD
             )(embedding)
         return taps
 
@@ -126,7 +131,7 @@ class NineConv(nn.Module):
             dtype=self.dtype,
             use_scale=False,
             bias_init=nn.initializers.constant(0.01),
-            evaluation=self.evaluation,
+            test_statistics=self.test_statistics,
             name=name,
         )(x, train=train)
         return nn.leaky_relu(x, 0.2)

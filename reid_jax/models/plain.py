@@ -9,15 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from reid_jax.keys import as_row_keys
-from reid_jax.models.layers import (
-    Conv,
-    Pair,
-    before_loss,
-    ceil_padding,
-    dropout,
-    max_pool,
-    relu,
-)
+from reid_jax.models.activation import relu
+from reid_jax.models.conv import Conv, Pair
+from reid_jax.models.dropout import dropout
+from reid_jax.models.initialisers import before_loss
+from reid_jax.models.network import IDENTIFICATION_HEAD
+from reid_jax.models.pooling import ceil_padding, max_pool
 
 __all__ = ["PlainNet"]
 
@@ -43,6 +40,11 @@ class PlainNet(nn.Module):
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
             image's and the parameters' dtypes.
     """
+
+    # See `network.Network`.
+    num_images = 1
+    takes_keys = True
+    scores_pairs = False
 
     num_identities: int | None = None
     dropout: float = 0.0
@@ -100,7 +102,7 @@ class PlainNet(nn.Module):
             if drops_embedding:
                 embedding = dropout(embedding, self.dropout, keys)
             taps["logits"] = nn.Dense(
-                self.num_identities, kernel_init=before_loss, name="identification"
+                self.num_identities, kernel_init=before_loss, name=IDENTIFICATION_HEAD
             )(embedding)
         return taps
 

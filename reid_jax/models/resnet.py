@@ -11,17 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax.models.layers import (
-    NO_PADDING,
-    BatchNorm,
-    Conv,
-    before_loss,
-    ceil_padding,
-    check_image,
-    dropout,
-    max_pool,
-    relu,
-)
+from reid_jax.models.activation import relu
+from reid_jax.models.conv import NO_PADDING, Conv
+from reid_jax.models.dropout import dropout
+from reid_jax.models.initialisers import before_loss
+from reid_jax.models.network import IDENTIFICATION_HEAD, check_image
+from reid_jax.models.norm import BatchNorm
+from reid_jax.models.pooling import ceil_padding, max_pool
 
 __all__ = ["ResNet", "resnet18", "resnet50"]
 
@@ -60,6 +56,11 @@ class ResNet(nn.Module):
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
             image's and the parameters' dtypes.
     """
+
+    # See `network.Network`.
+    num_images = 1
+    takes_keys = True
+    scores_pairs = False
 
     blocks: tuple[int, int, int, int]
     bottleneck: bool
@@ -116,9 +117,9 @@ class ResNet(nn.Module):
             init = before_loss
             if self.head_init_std is not None:
                 init = nn.initializers.normal(self.head_init_std)
-            taps["logits"] = nn.Dense(self.num_identities, kernel_init=init, name="identification")(
-                pooled
-            )
+            taps["logits"] = nn.Dense(
+                self.num_identities, kernel_init=init, name=IDENTIFICATION_HEAD
+            )(pooled)
         return taps
 
     def _batch_norm(self, name: str) -> BatchNorm:

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from reid_jax.keys import as_row_keys
-from reid_jax.models.layers import before_loss, dropout
+from reid_jax.models.dropout import dropout
+from reid_jax.models.initialisers import before_loss
 
 __all__ = ["VERIFICATION_HEADS", "Siamese", "backbone_variables"]
 
@@ -46,6 +47,11 @@ class Siamese(nn.Module):
             'before_square', as they are dropped for the identification head (a port to Caffe).
         axis_name: device axis over which the pairs are divided; None if all are here.
     """
+
+    # See `network.Network`.
+    num_images = 2
+    takes_keys = True
+    scores_pairs = False
 
     backbone: nn.Module
     verification: str

@@ -5,16 +5,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from reid_jax import evaluation
 from reid_jax.visual import style
 
 
 def equal_error(
     edges: np.ndarray, same_counts: np.ndarray, different_counts: np.ndarray
 ) -> tuple[float, float]:
-    """Threshold at which as large a share of same pairs is rejected as of different pairs accepted.
-
-    A pair is accepted when its distance is at most the threshold. Within a bin, pairs are taken
-    to be spread evenly, so the result is exact only to the width of a bin.
+    """The point of equal error of a histogram, as `reid_jax.evaluation.equal_error` defines it.
 
     Args:
         edges: [E + 1] ascending bin edges, in units of the distance.
@@ -31,21 +29,8 @@ def equal_error(
     edges, same, different = _checked(edges, same_counts, different_counts)
     if not same.sum() or not different.sum():
         return float("nan"), float("nan")
-    accepted_same = np.concatenate([[0.0], np.cumsum(same)]) / same.sum()
-    accepted_different = np.concatenate([[0.0], np.cumsum(different)]) / different.sum()
-    # False accepts less false rejects goes from -1 at the first edge to 1 at the last.
-    excess = accepted_different - (1.0 - accepted_same)
-    if (excess == 0.0).any():
-        # A gap between the two kinds: the middle of the distances that separate them.
-        zeros = np.flatnonzero(excess == 0.0)
-        threshold = 0.5 * (edges[zeros[0]] + edges[zeros[-1]])
-        return float(threshold), float(accepted_different[zeros[0]])
-    right = int(np.flatnonzero(excess > 0.0)[0])
-    left = right - 1
-    share = -excess[left] / (excess[right] - excess[left])
-    threshold = edges[left] + share * (edges[right] - edges[left])
-    rate = accepted_different[left] + share * (accepted_different[right] - accepted_different[left])
-    return float(threshold), float(rate)
+    histogram = evaluation.PairDistanceHistogram(edges, same, different)
+    return evaluation.equal_error(evaluation.roc_from_histogram(histogram))
 
 
 def _checked(

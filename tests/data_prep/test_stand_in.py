@@ -301,7 +301,7 @@ def test_an_official_tree_is_never_touched(tmp_path):
 
 
 def test_a_killed_run_leaves_no_tree(tmp_path, monkeypatch):
-    original, done = writers._encoded, []
+    original, done = writers.encoded, []
 
     def fails_later(picture, suffix):
         done.append(1)
@@ -309,7 +309,7 @@ def test_a_killed_run_leaves_no_tree(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return original(picture, suffix)
 
-    monkeypatch.setattr(writers, "_encoded", fails_later)
+    monkeypatch.setattr(writers, "encoded", fails_later)
     with pytest.raises(OSError, match="No space left"):
         stand_in.write_market1501(tmp_path, num_workers=1, **SMALL)
     assert list(tmp_path.iterdir()) == []

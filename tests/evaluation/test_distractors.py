@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from references import ranking as reference
-from reid_jax.evaluation import rank_features, rank_with_distractors, ranking
+from reid_jax.evaluation import counting, rank_features, rank_with_distractors
 
 
 def labels(seed, num_query=23, num_gallery=150, num_identities=8):
@@ -45,9 +45,9 @@ def assert_same(found, expected):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Blocks of 6 queries and 45 images, whatever the gallery's size."""
-    monkeypatch.setattr(ranking, "_FEWEST_QUERIES", ranking._BLOCK_ENTRIES)
-    monkeypatch.setattr(ranking, "_PART_QUERIES", 7)
-    monkeypatch.setattr(ranking, "_PART_ENTRIES", 6 * 45)
+    monkeypatch.setattr(counting, "_FEWEST_QUERIES", counting.BLOCK_ENTRIES)
+    monkeypatch.setattr(counting, "_PART_QUERIES", 7)
+    monkeypatch.setattr(counting, "_PART_ENTRIES", 6 * 45)
 
 
 @pytest.mark.parametrize("cameras", [True, False])

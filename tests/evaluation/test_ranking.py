@@ -4,13 +4,13 @@ import pytest
 
 from references import ranking as reference
 from reid_jax.evaluation import (
+    counting,
     pair_distance_histogram,
     rank,
     rank_features,
-    single_gallery_shot_cmc,
     top_k,
 )
-from reid_jax.evaluation.ranking import _BLOCK_ENTRIES, _blocks
+from reid_jax.evaluation.gallery import Labels
 
 
 def labels(seed, num_query=23, num_gallery=150, num_identities=8):
@@ -215,11 +215,56 @@ def test_equal_images_tie_exactly(distance):
 
 
 def test_blocks_are_bounded_and_whole():
-    blocks = _blocks(np.arange(3368), 519_732, None)
-    assert max(map(len, blocks)) * 519_732 <= _BLOCK_ENTRIES
+    blocks = counting.query_blocks(np.arange(3368), 519_732, None)
+    assert max(map(len, blocks)) * 519_732 <= counting.BLOCK_ENTRIES
     assert np.concatenate(blocks).tolist() == list(range(3368))
     assert len({len(b) for b in blocks}) <= 2
-    assert len(_blocks(np.arange(3), 10**9, None)) == 3
+    assert len(counting.query_blocks(np.arange(3), 10**9, None)) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("decimals", [0, 8])
+@pytest.mark.parametrize("seed", [30, 31, 32])
+def test_counting_equals_the_definition_by_sorting(seed, decimals, dtype):
+    who = labels(seed, num_gallery=300)
+    images = Labels(*who)
+    # Many ties without decimals; and infinite distances.
+    distances = np.random.default_rng(seed).normal(size=(23, 300)).round(decimals).astype(dtype)
+    distances[:, ::17] = np.inf
+    sorted_positions = counting.positions_by_sorting(distances, images.removed)
+    for q in range(23):
+        kept = [g for g in range(300) if who[2][g] != -1]
+        kept.sort(key=lambda g, q=q: (distances[q, g], g))
+        assert [sorted_positions[q, g] for g in kept] == list(range(len(kept)))
+    assert (sorted_positions[:, images.removed] == -1).all()
+    positions, rows = counting.positions_of_distances(images, distances)
+    own = positions >= 0
+    assert own.sum(axis=1).tolist() == [(who[2] == k).sum() if k != -1 else 0 for k in who[0]]
+    np.testing.assert_array_equal(
+        positions[own], np.take_along_axis(sorted_positions, rows, axis=1)[own]
+    )
+
+
+@pytest.mark.parametrize("queries_per_block", [None, 5])
+def test_counting_of_features_equals_the_definition_by_sorting(queries_per_block, monkeypatch):
+    who = labels(33, num_gallery=300)
+    images = Labels(*who)
+    # Small integers: the distances are exact, and many are equal.
+    random = np.random.default_rng(34)
+    query, gallery = (random.integers(-3, 4, (n, 6)).astype(np.float32) for n in (23, 300))
+    distances = reference.distance(query, gallery, "squared_euclidean")
+    sorted_positions = counting.positions_by_sorting(distances, images.removed)
+    arguments = (images, query, gallery, "squared_euclidean", np.dtype(np.float32))
+    found = [counting.positions_of_features(*arguments, queries_per_block)]
+    # As for a large gallery, part by part.
+    monkeypatch.setattr(counting, "_PART_ENTRIES", 23 * 70)
+    found += counting.positions_by_parts(*arguments[:3], (), (0,), *arguments[3:])
+    for positions, rows in found:
+        own = positions >= 0
+        assert own.any()
+        np.testing.assert_array_equal(
+            positions[own], np.take_along_axis(sorted_positions, rows, axis=1)[own]
+        )
 
 
 @pytest.mark.parametrize("cameras", [True, False])
@@ -275,55 +320,6 @@ def test_pair_distance_histogram_equals_loops(cameras):
             assert counts.tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("other_cameras_only", [True, False])
-def test_single_gallery_shot_with_one_image_each_is_the_plain_cmc(other_cameras_only):
-    random = np.random.default_rng(14)
-    query_ids, gallery_ids = random.permutation(12), random.permutation(12)
-    query, gallery = features(15, query_ids, gallery_ids)
-    who = (query_ids, np.full(12, 1), gallery_ids, np.full(12, 2))
-    cmc = single_gallery_shot_cmc(
-        query, gallery, *who, seed=0, repeats=2, other_cameras_only=other_cameras_only
-    )
-    np.testing.assert_allclose(cmc, rank_features(query, gallery, *who).cmc)
-
-
-@pytest.mark.parametrize("other_cameras_only", [True, False])
-def test_single_gallery_shot_converges_to_the_expected_cmc(other_cameras_only):
-    who = labels(16, num_query=12, num_gallery=40, num_identities=4)
-    query_ids, query_cameras, gallery_ids, gallery_cameras = who
-    query, gallery = features(17, query_ids, gallery_ids)
-    distances = reference.distance(query, gallery, "squared_euclidean")
-    identities = [k for k in np.unique(gallery_ids) if k != -1]
-    total, num_valid = np.zeros(len(identities)), 0
-    for q in range(12):
-        elsewhere = gallery_cameras != query_cameras[q]
-        matches = np.flatnonzero((gallery_ids == query_ids[q]) & elsewhere & (gallery_ids != -1))
-        num_valid += len(matches) > 0
-        for m in matches:
-            # The number of identities drawn closer than the match: a sum of Bernoulli variables.
-            chance = np.array([1.0])
-            for k in identities:
-                rows = (gallery_ids == k) & (elsewhere if other_cameras_only else True)
-                if k != query_ids[q] and rows.any():
-                    p = (distances[q, rows] < distances[q, m]).mean()
-                    chance = np.convolve(chance, [1 - p, p])
-            total[: len(chance)] += chance / len(matches)
-    cmc = single_gallery_shot_cmc(
-        query, gallery, *who, seed=1, repeats=200, other_cameras_only=other_cameras_only
-    )
-    np.testing.assert_allclose(cmc, total.cumsum() / num_valid, atol=0.03)
-
-
-def test_single_gallery_shot_depends_on_the_seed_only():
-    who = labels(18)
-    query, gallery = features(19, who[0], who[2])
-    first, again, other = (
-        single_gallery_shot_cmc(query, gallery, *who, seed=seed, repeats=1) for seed in (3, 3, 4)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
 def test_bad_input_is_named():
     ok = ([1, 2], [1, 1], [1, 2, 3], [2, 2, 2])
     with pytest.raises(ValueError, match=r"must be \[Q, G\]"):
@@ -355,8 +351,6 @@ def test_bad_input_is_named():
         pair_distance_histogram(*x, *ok, edges=np.array([1.0, 1.0]))
     with pytest.raises(ValueError, match="no pair to count"):
         pair_distance_histogram(*x, [-1, -1], None, ok[2], None)
-    with pytest.raises(ValueError, match="repeats"):
-        single_gallery_shot_cmc(*x, *ok, seed=0, repeats=0)
 
 
 def test_nan_of_a_junk_image_is_no_error():

@@ -33,7 +33,7 @@ def test_equals_loops(seed, k1, k2, lambda_value):
 def test_blocks_do_not_change_the_result(monkeypatch):
     query, gallery = features(2)
     whole = k_reciprocal_rerank(query, gallery, k1=6, k2=3)
-    monkeypatch.setattr(reranking, "_BLOCK_ENTRIES", 5 * 38)
+    monkeypatch.setattr(reranking, "BLOCK_ENTRIES", 5 * 38)
     monkeypatch.setattr(reranking, "_SPARSE_ROWS", 4)
     np.testing.assert_allclose(k_reciprocal_rerank(query, gallery, k1=6, k2=3), whole, atol=1e-12)
 

@@ -7,15 +7,15 @@ from references import ranking as reference
 from reid_jax.evaluation import (
     comparison_histogram,
     comparison_lists,
+    draw_one_direction,
+    draw_per_query,
     feature_distances,
     metrics,
-    multi_shot_evaluation,
+    multi_shot,
     rank,
     rank_columns,
     single_shot_one_direction,
-    single_shot_one_direction_evaluation,
     single_shot_per_query,
-    single_shot_per_query_evaluation,
 )
 
 
@@ -145,7 +145,7 @@ def test_rank_columns_bad_input():
         rank_columns(np.array([[1, 2], [np.nan, 3]]), np.eye(2, dtype=bool))
 
 
-def test_single_shot_one_direction():
+def test_draw_one_direction():
     random = np.random.default_rng(3)
     identities, cameras = random.integers(-1, 9, 80), random.integers(1, 4, 80)
     settings = {"query_camera": 1, "gallery_camera": 3}
@@ -153,44 +153,44 @@ def test_single_shot_one_direction():
     for seed in range(8):
         for repeat in range(2):
             draw = {**settings, "seed": seed, "repeat": repeat}
-            query, gallery = single_shot_one_direction(identities, cameras, **draw)
+            query, gallery = draw_one_direction(identities, cameras, **draw)
             assert (cameras[query] == 1).all()
             assert (cameras[gallery] == 3).all()
             shared = set(identities[cameras == 1]) & set(identities[cameras == 3]) - {-1}
             assert identities[query].tolist() == identities[gallery].tolist() == sorted(shared)
             draws.add((*query, *gallery))
-            again = single_shot_one_direction(identities, cameras, **draw)
+            again = draw_one_direction(identities, cameras, **draw)
             np.testing.assert_array_equal(again[0], query)
     assert len(draws) == 16
     with pytest.raises(ValueError, match="must differ"):
-        single_shot_one_direction(identities, cameras, query_camera=1, gallery_camera=1, seed=0)
+        draw_one_direction(identities, cameras, query_camera=1, gallery_camera=1, seed=0)
     with pytest.raises(ValueError, match="share no identity"):
-        single_shot_one_direction(identities, cameras, query_camera=1, gallery_camera=7, seed=0)
+        draw_one_direction(identities, cameras, query_camera=1, gallery_camera=7, seed=0)
 
 
 def test_the_draws_are_the_same_on_every_machine():
     identities, cameras = np.repeat([3, 5, 8], 4), np.tile([1, 1, 2, 2], 3)
     settings = {"query_camera": 1, "gallery_camera": 2, "seed": 7}
-    query, gallery = single_shot_one_direction(identities, cameras, **settings)
+    query, gallery = draw_one_direction(identities, cameras, **settings)
     assert (query.tolist(), gallery.tolist()) == ([1, 4, 8], [3, 6, 11])
-    query, gallery = single_shot_per_query(identities, cameras, seed=7, repeat=1)
+    query, gallery = draw_per_query(identities, cameras, seed=7, repeat=1)
     assert gallery[[0, 1, 11]].tolist() == [[2, 6, 11], [3, 6, 10], [0, 4, 8]]
 
 
-def test_single_shot_per_query():
+def test_draw_per_query():
     random = np.random.default_rng(4)
     identities, cameras = random.integers(-1, 5, 60), random.integers(1, 3, 60)
-    query, gallery = single_shot_per_query(identities, cameras, seed=5)
+    query, gallery = draw_per_query(identities, cameras, seed=5)
     assert query.tolist() == np.flatnonzero(identities != -1).tolist()
     assert gallery.shape == (len(query), 5)
     assert (cameras[gallery] != cameras[query][:, None]).all()
     assert (identities[gallery] == np.arange(5)).all()
     assert len({tuple(row) for row in gallery}) > len(query) / 2
-    np.testing.assert_array_equal(gallery, single_shot_per_query(identities, cameras, seed=5)[1])
-    other = single_shot_per_query(identities, cameras, seed=5, repeat=1)[1]
+    np.testing.assert_array_equal(gallery, draw_per_query(identities, cameras, seed=5)[1])
+    other = draw_per_query(identities, cameras, seed=5, repeat=1)[1]
     assert (gallery != other).any()
     with pytest.raises(ValueError, match="two cameras"):
-        single_shot_per_query(identities, np.ones(60, int), seed=5)
+        draw_per_query(identities, np.ones(60, int), seed=5)
 
 
 @pytest.mark.parametrize("decimals", [0, 8])
@@ -199,11 +199,11 @@ def test_one_direction_equals_loops(seed, decimals):
     images = pool(seed)
     distances = pool_distances(seed, images, decimals)
     calls = []
-    evaluation = single_shot_one_direction_evaluation(
+    evaluation = single_shot_one_direction(
         lookup(distances, calls), images, num_repeats=3, seed=seed
     )
     draws = [
-        single_shot_one_direction(
+        draw_one_direction(
             images.identities,
             images.cameras,
             query_camera=1,
@@ -230,9 +230,9 @@ def test_one_direction_has_a_direction():
     distances = pool_distances(3, images)
     calls = []
     settings = {"query_camera": 2, "gallery_camera": 1, "num_repeats": 3, "seed": 0}
-    back = single_shot_one_direction_evaluation(lookup(distances, calls), images, **settings)
+    back = single_shot_one_direction(lookup(distances, calls), images, **settings)
     assert set(images.cameras[calls[0][0]]) == {2}
-    forth = single_shot_one_direction_evaluation(lookup(distances), images, num_repeats=3, seed=0)
+    forth = single_shot_one_direction(lookup(distances), images, num_repeats=3, seed=0)
     assert back.fingerprint != forth.fingerprint
 
 
@@ -241,11 +241,9 @@ def test_one_direction_has_a_direction():
 def test_per_query_equals_loops(seed, decimals):
     images = pool(seed + 10)
     distances = pool_distances(seed, images, decimals)
-    evaluation = single_shot_per_query_evaluation(
-        lookup(distances), images, num_repeats=3, seed=seed
-    )
+    evaluation = single_shot_per_query(lookup(distances), images, num_repeats=3, seed=seed)
     draws = [
-        single_shot_per_query(images.identities, images.cameras, seed=seed, repeat=repeat)
+        draw_per_query(images.identities, images.cameras, seed=seed, repeat=repeat)
         for repeat in range(3)
     ]
     assert_mean_of_repeats(evaluation, repeats_by_loops(distances, images.identities, draws))
@@ -265,7 +263,7 @@ def test_per_query_galleries_come_from_the_other_camera_only():
         calls.append((query_rows, gallery_rows))
         return feature_distances(features)(query_rows, gallery_rows)
 
-    evaluation = single_shot_per_query_evaluation(distance_of, images, num_repeats=3, seed=0)
+    evaluation = single_shot_per_query(distance_of, images, num_repeats=3, seed=0)
     assert evaluation.result.cmc[0] == 1
     assert [set(cameras[rows]) for call in calls for rows in call] == [{1}, {2}, {2}, {1}]
     compared = evaluation.comparison
@@ -278,7 +276,7 @@ def test_multi_shot_equals_loops(seed, decimals):
     images = pool(seed + 20)
     identities, cameras = images.identities, images.cameras
     distances = pool_distances(seed, images, decimals)
-    evaluation = multi_shot_evaluation(lookup(distances), images)
+    evaluation = multi_shot(lookup(distances), images)
     ranks_of = []
     for query in np.flatnonzero(identities != -1):
         gallery = [g for g in range(63) if cameras[g] != cameras[query] and identities[g] != -1]
@@ -300,9 +298,9 @@ def test_features_and_their_distances_agree():
     for distance in ("squared_euclidean", "cosine"):
         distances = reference.distance(features, features, distance)
         for protocol, settings in (
-            (single_shot_one_direction_evaluation, {"num_repeats": 3, "seed": 1}),
-            (single_shot_per_query_evaluation, {"num_repeats": 3, "seed": 1}),
-            (multi_shot_evaluation, {}),
+            (single_shot_one_direction, {"num_repeats": 3, "seed": 1}),
+            (single_shot_per_query, {"num_repeats": 3, "seed": 1}),
+            (multi_shot, {}),
         ):
             distance_of = feature_distances(features, distance=distance)
             found = protocol(distance_of, images, **settings)
@@ -319,22 +317,22 @@ def test_fingerprint_sees_pool_seed_and_repeats():
     images = pool(40)
     distance_of = lookup(pool_distances(40, images))
     found = set()
-    for protocol in (single_shot_one_direction_evaluation, single_shot_per_query_evaluation):
+    for protocol in (single_shot_one_direction, single_shot_per_query):
         for num_repeats, seed in ((1, 0), (3, 0), (3, 1), (3, 0)):
             evaluation = protocol(distance_of, images, num_repeats=num_repeats, seed=seed)
             found.add(evaluation.fingerprint)
-    found.add(multi_shot_evaluation(distance_of, images).fingerprint)
+    found.add(multi_shot(distance_of, images).fingerprint)
     images.files[0] = "other.png"
-    found.add(multi_shot_evaluation(distance_of, images).fingerprint)
+    found.add(multi_shot(distance_of, images).fingerprint)
     assert len(found) == 8
 
 
 def test_comparison_is_the_first_repeat():
     images = pool(50)
     distances = pool_distances(50, images, decimals=0)
-    evaluation = single_shot_per_query_evaluation(lookup(distances), images, num_repeats=3, seed=2)
+    evaluation = single_shot_per_query(lookup(distances), images, num_repeats=3, seed=2)
     compared = evaluation.comparison
-    query, gallery = single_shot_per_query(images.identities, images.cameras, seed=2)
+    query, gallery = draw_per_query(images.identities, images.cameras, seed=2)
     np.testing.assert_array_equal(compared.query_rows, query)
     np.testing.assert_array_equal(compared.gallery_rows, gallery)
     np.testing.assert_array_equal(compared.distances, distances[query[:, None], gallery])
@@ -354,7 +352,7 @@ def test_comparison_is_the_first_repeat():
 
 def test_lists_and_histogram_leave_padding_out():
     images = pool(60)
-    evaluation = multi_shot_evaluation(lookup(pool_distances(60, images)), images)
+    evaluation = multi_shot(lookup(pool_distances(60, images)), images)
     compared = evaluation.comparison
     present = compared.gallery_rows >= 0
     assert not present.all()
@@ -383,26 +381,22 @@ def test_bad_input_is_named():
     distance_of = lookup(pool_distances(70, images))
     draws = {"num_repeats": 1, "seed": 0}
     with pytest.raises(ValueError, match="num_repeats must be"):
-        single_shot_one_direction_evaluation(distance_of, images, num_repeats=0, seed=0)
+        single_shot_one_direction(distance_of, images, num_repeats=0, seed=0)
     three = dataclasses.replace(images, cameras=np.arange(63) % 3 + 1)
     with pytest.raises(ValueError, match="needs two cameras"):
-        multi_shot_evaluation(distance_of, three)
+        multi_shot(distance_of, three)
     apart = dataclasses.replace(images, identities=np.arange(63))
     with pytest.raises(ValueError, match="share no identity"):
-        multi_shot_evaluation(distance_of, apart)
+        multi_shot(distance_of, apart)
     with pytest.raises(ValueError, match="this data set has no cameras"):
-        single_shot_per_query_evaluation(
-            distance_of, dataclasses.replace(images, cameras=None), **draws
-        )
+        single_shot_per_query(distance_of, dataclasses.replace(images, cameras=None), **draws)
     unknown = dataclasses.replace(images, cameras=np.where(images.cameras == 1, 1, -1))
     with pytest.raises(ValueError, match="images without a camera"):
-        single_shot_per_query_evaluation(distance_of, unknown, **draws)
+        single_shot_per_query(distance_of, unknown, **draws)
     with pytest.raises(ValueError, match=r"for each of 7 query and 7 gallery rows.*\(1, 7\)"):
-        single_shot_one_direction_evaluation(lambda q, g: distance_of(q[:1], g), images, **draws)
+        single_shot_one_direction(lambda q, g: distance_of(q[:1], g), images, **draws)
     with pytest.raises(ValueError, match="nan distances"):
-        single_shot_one_direction_evaluation(
-            lambda q, g: distance_of(q, g) * np.nan, images, **draws
-        )
+        single_shot_one_direction(lambda q, g: distance_of(q, g) * np.nan, images, **draws)
     with pytest.raises(ValueError, match="known: squared_euclidean, euclidean, cosine"):
         feature_distances(np.zeros((3, 2)), distance="manhattan")
     with pytest.raises(ValueError, match=r"features must be \[N, D\]"):

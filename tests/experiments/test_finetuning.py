@@ -159,7 +159,7 @@ def test_batch_norm_may_take_the_statistics_of_each_side(started, places):
         places / "data", network.config, "single-shot-one-direction", split=0
     )["test"]
     rows = np.flatnonzero(pool.cameras == 1), np.flatnonzero(pool.cameras == 2)
-    network.config.model.evaluation = "batch"
+    network.config.model.test_statistics = "batch"
     found = protocols.distances_among(network, pool)[0](*rows)
     # The running averages play no part, the other images of a side do.
     others = jax.tree.map(lambda leaf: 2 * leaf + 1, network.variables["batch_stats"])
@@ -175,7 +175,7 @@ def test_batch_norm_may_take_the_statistics_of_each_side(started, places):
     assert facts["fingerprint"] == started["fingerprint"]
     with pytest.raises(ValueError, match="needs all images of a side in one batch"):
         protocols.check(network.config, "single-query")
-    network.config.model.evaluation = "train"
+    network.config.model.test_statistics = "train"
     with pytest.raises(ValueError, match="running, batch"):
         protocols.distances_among(network, pool)
 

@@ -20,11 +20,6 @@ def test_equal_the_formulas(seed, float64):
     assert ours.shape == (5, 3)
     expected = [[reference.stn_prior(row, 0.1, 1.2) for row in rows] for rows in theta]
     np.testing.assert_allclose(ours, expected, rtol=1e-10)
-    ours = losses.center_prior(theta, center=(0.2, -0.6), aspect=0.5, tolerance=0.5)
-    expected = [
-        [reference.center_prior(row, (0.2, -0.6), 0.5, 0.5) for row in rows] for rows in theta
-    ]
-    np.testing.assert_allclose(ours, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("seed", [3, 4])
@@ -64,12 +59,6 @@ def test_zero_exactly_where_they_should_be(float64):
     assert rotation() == rotation(t_w=2.0, s_h=-1.0) == 0
     assert rotation(r_w=-0.25, r_h=0.5) == 0.75
 
-    def center(**values):
-        options = {"center": (0.0, 0.5), "aspect": 2.0, "tolerance": 0.25}
-        return float(losses.center_prior(theta(**values), **options))
-
-    assert center(t_h=0.5) == center(t_w=0.5, t_h=0.5) == center(t_h=0.25) == 0
-    assert center(t_h=0.0) == (4 * 0.25 - 0.25) / 2
     gradient = jax.grad(lambda t: losses.stn_prior(t, min_scale=0.1, limit=1.0))(theta())
     np.testing.assert_array_equal(gradient, 0)
 

@@ -11,7 +11,8 @@ from jax import lax
 from jax.test_util import check_grads
 
 from references import models as reference
-from reid_jax.models import layers
+from reid_jax.models import activation, conv, dropout, pooling
+from reid_jax.models.norm import BatchNorm, batch_normalise, local_response_norm
 
 SEEDS = (0, 1)
 
@@ -64,7 +65,7 @@ def test_conv_is_the_loop_and_its_gradients_are_those_of_lax(case, float64):
     height, width, inputs, outputs, size, strides, padding = case
     x = jnp.asarray(random(0, 2, height, width, inputs))
     kernel = jnp.asarray(random(1, *size, inputs, outputs))
-    function = functools.partial(layers.conv, strides=strides, padding=padding)
+    function = functools.partial(conv.conv, strides=strides, padding=padding)
     expected = reference.convolution(x, kernel, strides, padding)
     dy = random(2, *expected.shape)
     got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
@@ -94,14 +95,14 @@ def test_groups_do_not_see_each_other(case, float64):
     height, width, inputs, outputs, size, strides, padding, groups = case
     x = jnp.asarray(random(0, 2, height, width, inputs))
     kernel = jnp.asarray(random(1, *size, inputs // groups, outputs))
-    function = functools.partial(layers.conv, strides=strides, padding=padding, groups=groups)
+    function = functools.partial(conv.conv, strides=strides, padding=padding, groups=groups)
     expected = reference.convolution(x, kernel, strides, padding, groups)
     dy = random(2, *expected.shape)
     got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
     assert_close(got[0], expected, 1e-12)
 
     def definition(x, kernel):
-        return layers._convolution(x, kernel, strides, padding, groups)
+        return conv._convolution(x, kernel, strides, padding, groups)
 
     defined = jax.jit(functools.partial(value_and_gradients, definition))(dy, x, kernel)
     assert_close(got, defined, 1e-10)
@@ -110,7 +111,7 @@ def test_groups_do_not_see_each_other(case, float64):
 def test_a_kernel_that_covers_the_map_is_a_matrix_product(float64):
     x, kernel = jnp.asarray(random(0, 3, 4, 5, 2)), jnp.asarray(random(1, 4, 5, 2, 6))
     dy = random(2, 3, 1, 1, 6)
-    got = value_and_gradients(layers.conv, dy, x, kernel)
+    got = value_and_gradients(conv.conv, dy, x, kernel)
     expected = value_and_gradients(
         lambda x, kernel: (x.reshape(3, -1) @ kernel.reshape(-1, 6))[:, None, None], dy, x, kernel
     )
@@ -124,10 +125,10 @@ def test_conv_in_float32_at_the_width_of_a_network(size, stride):
     arguments = {"strides": (stride, stride), "padding": ((pad, pad), (pad, pad))}
     x = jnp.asarray(random(seed, 2, 16, 8, 64), jnp.float32)
     kernel = jnp.asarray(random(seed + 1, *size, 64, 96), jnp.float32) / 30
-    function = functools.partial(layers.conv, **arguments)
+    function = functools.partial(conv.conv, **arguments)
 
     def definition(x, kernel):
-        return layers._convolution(x, kernel, arguments["strides"], arguments["padding"])
+        return conv._convolution(x, kernel, arguments["strides"], arguments["padding"])
 
     dy = random(seed + 2, *definition(x, kernel).shape)
     assert_close(
@@ -139,18 +140,18 @@ def test_conv_in_float32_at_the_width_of_a_network(size, stride):
 
 def test_conv_names_the_shapes_that_do_not_fit():
     with pytest.raises(ValueError, match=r"same C, got \(1, 4, 4, 3\) and \(1, 1, 4, 8\)"):
-        layers.conv(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 4, 8)))
+        conv.conv(jnp.ones((1, 4, 4, 3)), jnp.ones((1, 1, 4, 8)))
     with pytest.raises(ValueError, match=r"groups=2, which must divide C and O"):
-        layers.conv(jnp.ones((1, 4, 4, 4)), jnp.ones((1, 1, 2, 3)), groups=2)
+        conv.conv(jnp.ones((1, 4, 4, 4)), jnp.ones((1, 1, 2, 3)), groups=2)
 
 
 def step_body(x, kernel):
     """Forward and backward through the layers that have two formulations."""
 
     def loss(x, kernel):
-        y = layers.conv(x, kernel)
-        y = layers.conv(y, kernel, strides=(2, 2))
-        return jnp.sum(layers.max_pool(jnp.sin(y), padding=((1, 1), (1, 1))))
+        y = conv.conv(x, kernel)
+        y = conv.conv(y, kernel, strides=(2, 2))
+        return jnp.sum(pooling.max_pool(jnp.sin(y), padding=((1, 1), (1, 1))))
 
     return jax.grad(loss, (0, 1))(x, kernel)
 
@@ -176,7 +177,7 @@ def test_lowering_for_another_platform_has_convolutions(platform):
 def test_only_a_cpu_gets_one_convolution_a_group(platform, convolutions):
     def gradients(x, kernel):
         def loss(x, kernel):
-            y = layers.conv(x, kernel, padding=((1, 1), (1, 1)), groups=2)
+            y = conv.conv(x, kernel, padding=((1, 1), (1, 1)), groups=2)
             return jnp.sum(jnp.sin(y))
 
         return jax.grad(loss, (0, 1))(x, kernel)
@@ -196,7 +197,7 @@ def test_conv_module_has_the_parameters_and_results_of_flax(groups, float64):
 
     padding = ((1, 1), (2, 0))
     x = jnp.asarray(random(0, 2, 6, 7, 3))
-    ours = layers.Conv(6, (3, 3), (2, 1), padding, groups, use_bias=True)
+    ours = conv.Conv(6, (3, 3), (2, 1), padding, groups, use_bias=True)
     theirs = nn.Conv(6, (3, 3), (2, 1), padding, feature_group_count=groups)
     variables = theirs.init(jax.random.key(0), x)
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
@@ -227,7 +228,7 @@ def plain_normalise(x, scale, bias, epsilon, num_streams, axis_name):
 @pytest.mark.parametrize("shape", [(4, 3, 2, 5), (6, 5)])
 def test_normalise_is_the_loop(num_streams, seed, shape, float64):
     x, scale, bias = random(seed, *shape), random(seed + 1, 5), random(seed + 2, 5)
-    got = layers.normalise(
+    got = batch_normalise(
         jnp.asarray(x), jnp.asarray(scale), jnp.asarray(bias), epsilon=1e-5, num_streams=num_streams
     )
     assert_close(got, reference.normalise(x, scale, bias, 1e-5, num_streams), 1e-12)
@@ -238,7 +239,7 @@ def test_normalise_gradient_by_finite_differences(num_streams, float64):
     arguments = [jnp.asarray(random(i, *s)) for i, s in enumerate([(4, 2, 2, 3), (3,), (3,)])]
 
     def function(*arguments):
-        y = layers.normalise(*arguments, epsilon=1e-2, num_streams=num_streams)[0]
+        y = batch_normalise(*arguments, epsilon=1e-2, num_streams=num_streams)[0]
         return jnp.sin(y)
 
     check_grads(function, arguments, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
@@ -274,7 +275,7 @@ def test_normalise_on_devices_is_autodiff_of_pmean_and_the_full_batch(
         return value, dx, dscale, dbias
 
     def ours(x, scale, bias, axis_name):
-        return layers.normalise(
+        return batch_normalise(
             x, scale, bias, epsilon=1e-5, num_streams=num_streams, axis_name=axis_name
         )[0]
 
@@ -302,7 +303,7 @@ def test_normalise_has_no_gradient_through_its_statistics(float64):
     x = jnp.asarray(random(0, 4, 2, 2, 3))
 
     def statistics(x):
-        _, mean, variance = layers.normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
+        _, mean, variance = batch_normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
         return jnp.sum(mean) + jnp.sum(variance)
 
     np.testing.assert_array_equal(jax.grad(statistics)(x), 0)
@@ -311,30 +312,30 @@ def test_normalise_has_no_gradient_through_its_statistics(float64):
 def test_normalise_in_bfloat16_has_float32_statistics():
     x = jnp.asarray(random(0, 64, 4, 4, 3) + 30, jnp.bfloat16)
     scale, bias = jnp.ones(3), jnp.zeros(3)
-    y, mean, variance = layers.normalise(x, scale, bias, epsilon=1e-5)
+    y, mean, variance = batch_normalise(x, scale, bias, epsilon=1e-5)
     assert (y.dtype, mean.dtype, variance.dtype) == (jnp.bfloat16, jnp.float32, jnp.float32)
     expected = reference.normalise(np.asarray(x, np.float64), scale, bias, 1e-5, 1)
     assert_close((mean, variance), expected[1:], 1e-5)
-    gradient = jax.grad(lambda x: jnp.sum(layers.normalise(x, scale, bias, epsilon=1e-5)[0] ** 2))
+    gradient = jax.grad(lambda x: jnp.sum(batch_normalise(x, scale, bias, epsilon=1e-5)[0] ** 2))
     assert gradient(x).dtype == jnp.bfloat16
 
 
 def test_normalise_keeps_its_digits_far_from_zero():
     x = jnp.asarray(random(0, 16, 4, 4, 3) + 3000, jnp.float32)
-    _, _, variance = layers.normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
+    _, _, variance = batch_normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
     expected = reference.normalise(np.asarray(x, np.float64), np.ones(3), np.zeros(3), 1e-5, 1)[2]
     np.testing.assert_allclose(variance, expected, rtol=1e-4)
 
 
 def test_normalise_needs_streams_of_equal_size():
     with pytest.raises(ValueError, match="5 rows has not 2 streams"):
-        layers.normalise(jnp.ones((5, 2)), jnp.ones(2), jnp.ones(2), epsilon=1e-5, num_streams=2)
+        batch_normalise(jnp.ones((5, 2)), jnp.ones(2), jnp.ones(2), epsilon=1e-5, num_streams=2)
 
 
 @pytest.mark.parametrize("num_streams", [1, 2])
 @pytest.mark.parametrize("devices", [1, 2])
 def test_running_averages(num_streams, devices, float64):
-    norm = layers.BatchNorm(axis_name="rows", num_streams=num_streams)
+    norm = BatchNorm(axis_name="rows", num_streams=num_streams)
     x = random(0, 8, 3, 2, 5)
     variables = {
         "params": {"scale": jnp.ones(5), "bias": jnp.zeros(5)},
@@ -367,7 +368,7 @@ def test_batch_norm_in_evaluation_uses_the_running_averages(float64):
         "params": {"scale": scale, "bias": bias},
         "batch_stats": {"mean": mean, "var": variance},
     }
-    y = layers.BatchNorm().apply(jax.tree.map(jnp.asarray, variables), jnp.asarray(x), train=False)
+    y = BatchNorm().apply(jax.tree.map(jnp.asarray, variables), jnp.asarray(x), train=False)
     assert_close(y, (x - mean) / np.sqrt(variance + 1e-5) * scale + bias, 1e-12)
 
 
@@ -379,7 +380,7 @@ def test_batch_norm_in_evaluation_uses_the_running_averages(float64):
 def test_local_response_norm_is_the_loop_and_its_gradient(seed, channels, float64):
     x = jnp.asarray(random(seed, 2, 3, 2, channels))
     # Weights far above Caffe's, so that the second term counts.
-    function = functools.partial(layers.local_response_norm, size=5, alpha=0.7, beta=0.75)
+    function = functools.partial(local_response_norm, size=5, alpha=0.7, beta=0.75)
     expected = reference.local_response_norm(np.asarray(x), 5, 0.7, 0.75)
     assert_close(jax.jit(function)(x), expected, 1e-12)
     check_grads(function, (x,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
@@ -387,7 +388,7 @@ def test_local_response_norm_is_the_loop_and_its_gradient(seed, channels, float6
 
 def test_local_response_norm_needs_a_centre():
     with pytest.raises(ValueError, match="size=4 channels have no centre"):
-        layers.local_response_norm(jnp.ones((1, 1, 1, 8)), size=4, alpha=1e-4, beta=0.75)
+        local_response_norm(jnp.ones((1, 1, 1, 8)), size=4, alpha=1e-4, beta=0.75)
 
 
 @pytest.mark.torch
@@ -405,29 +406,29 @@ def test_layer_rules_of_pytorch():
     x = random(0, 2, 11, 9, 6).astype(np.float32)
     kernel = random(1, 5, 3, 3, 8).astype(np.float32)
     assert_equal(
-        layers.conv(x, kernel, strides=(2, 1), padding=((2, 2), (1, 1)), groups=2),
+        conv.conv(x, kernel, strides=(2, 1), padding=((2, 2), (1, 1)), groups=2),
         functional.conv2d(
             nchw(x), torch.from_numpy(kernel.transpose(3, 2, 0, 1)), None, (2, 1), (2, 1), 1, 2
         ),
     )
     assert_equal(
-        layers.local_response_norm(20 * x, size=5, alpha=1e-4, beta=0.75),
+        local_response_norm(20 * x, size=5, alpha=1e-4, beta=0.75),
         functional.local_response_norm(nchw(20 * x), 5, 1e-4, 0.75, 1.0),
     )
     for window in (2, 3):
         for length in range(window, 10):
             narrow = x[:, :length]
-            padding = layers.ceil_padding(
+            padding = pooling.ceil_padding(
                 narrow.shape[1:3], window=(window, window), strides=(2, 2)
             )
             assert_equal(
-                layers.max_pool(narrow, window=(window, window), padding=padding),
+                pooling.max_pool(narrow, window=(window, window), padding=padding),
                 functional.max_pool2d(nchw(narrow), window, 2, ceil_mode=True),
             )
 
 
 def test_a_map_smaller_than_the_window_is_one_window():
-    assert layers.ceil_padding((1, 2), window=(3, 3), strides=(2, 2)) == ((0, 2), (0, 1))
+    assert pooling.ceil_padding((1, 2), window=(3, 3), strides=(2, 2)) == ((0, 2), (0, 1))
 
 
 # Activation, pooling, dropout ------------------------------------------------------------------
@@ -435,8 +436,8 @@ def test_a_map_smaller_than_the_window_is_one_window():
 
 def test_relu():
     x = jnp.asarray([-2.0, 0.0, 3.0])
-    np.testing.assert_array_equal(layers.relu(x), [0, 0, 3])
-    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(layers.relu(x) * 5))(x), [0, 0, 5])
+    np.testing.assert_array_equal(activation.relu(x), [0, 0, 3])
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(activation.relu(x) * 5))(x), [0, 0, 5])
 
 
 POOLINGS = [
@@ -454,7 +455,7 @@ POOLINGS = [
 def test_max_pool_is_the_loop_and_its_gradient_that_of_reduce_window(case, seed, float64):
     height, width, window, strides, padding = case
     x = jnp.asarray(-random(seed, 2, height, width, 3))
-    function = functools.partial(layers.max_pool, window=window, strides=strides, padding=padding)
+    function = functools.partial(pooling.max_pool, window=window, strides=strides, padding=padding)
     expected = reference.max_pool(np.asarray(x), window, strides, padding)
     np.testing.assert_array_equal(function(x), expected)
 
@@ -472,7 +473,7 @@ def test_max_pool_is_the_loop_and_its_gradient_that_of_reduce_window(case, seed,
 def test_max_pool_gradient_at_ties_is_a_subgradient():
     x = jnp.zeros((1, 9, 7, 1))
     dy = np.abs(random(0, 1, 5, 4, 1))
-    (dx,) = jax.vjp(lambda x: layers.max_pool(x, padding=((1, 1), (1, 1))), x)[1](
+    (dx,) = jax.vjp(lambda x: pooling.max_pool(x, padding=((1, 1), (1, 1))), x)[1](
         jnp.asarray(dy, jnp.float32)
     )
     assert (dx >= 0).all()
@@ -480,7 +481,7 @@ def test_max_pool_gradient_at_ties_is_a_subgradient():
     # One window alone: its gradient stays inside it and adds up to what came in.
     only = np.zeros_like(dy)
     only[0, 2, 1] = 1
-    (dx,) = jax.vjp(lambda x: layers.max_pool(x, padding=((1, 1), (1, 1))), x)[1](
+    (dx,) = jax.vjp(lambda x: pooling.max_pool(x, padding=((1, 1), (1, 1))), x)[1](
         jnp.asarray(only, jnp.float32)
     )
     np.testing.assert_allclose(dx[0, 3:6, 1:4].sum(), 1, rtol=1e-6)
@@ -490,12 +491,12 @@ def test_max_pool_gradient_at_ties_is_a_subgradient():
 def test_dropout_of_a_row_depends_on_its_key_alone():
     keys = jax.random.split(jax.random.key(3), 6)
     x = jnp.asarray(random(0, 6, 40), jnp.float32)
-    y = layers.dropout(x, 0.5, keys)
+    y = dropout.dropout(x, 0.5, keys)
     for rows in ([4, 1], [5], [0, 1, 2, 3, 4, 5]):
-        np.testing.assert_array_equal(layers.dropout(x[rows,], 0.5, keys[rows,]), y[rows,])
-    np.testing.assert_array_equal(layers.dropout(x, 0.5, jax.random.key_data(keys)), y)
+        np.testing.assert_array_equal(dropout.dropout(x[rows,], 0.5, keys[rows,]), y[rows,])
+    np.testing.assert_array_equal(dropout.dropout(x, 0.5, jax.random.key_data(keys)), y)
     with jax.enable_x64(True):
-        wide = layers.dropout(jnp.asarray(x, jnp.float64), 0.5, keys)
+        wide = dropout.dropout(jnp.asarray(x, jnp.float64), 0.5, keys)
     np.testing.assert_array_equal(np.asarray(wide) == 0, np.asarray(y) == 0)
     assert len({tuple(row) for row in np.asarray(y == 0)}) == 6
 
@@ -503,7 +504,7 @@ def test_dropout_of_a_row_depends_on_its_key_alone():
 @pytest.mark.parametrize("rate", [0.1, 0.9])
 def test_dropout_rate_and_scale(rate):
     keys = jax.random.split(jax.random.key(0), 100)
-    y = np.asarray(layers.dropout(jnp.ones((100, 500)), rate, keys))
+    y = np.asarray(dropout.dropout(jnp.ones((100, 500)), rate, keys))
     assert np.mean(y == 0) == pytest.approx(rate, abs=0.01)
     np.testing.assert_allclose(y[y != 0], 1 / (1 - rate), rtol=1e-6)
 
@@ -511,9 +512,9 @@ def test_dropout_rate_and_scale(rate):
 def test_dropout_errors():
     x, keys = jnp.ones((4, 3)), jax.random.split(jax.random.key(0), 4)
     with pytest.raises(ValueError, match=r"in \[0, 1\); got 1.0"):
-        layers.dropout(x, 1.0, keys)
+        dropout.dropout(x, 1.0, keys)
     with pytest.raises(ValueError, match=r"4 rows need 4 keys, one per row; got \(3,\)"):
-        layers.dropout(x, 0.5, keys[:3])
+        dropout.dropout(x, 0.5, keys[:3])
     with pytest.raises(ValueError, match="key data"):
-        layers.dropout(x, 0.5, jnp.ones((4, 3)))
-    assert layers.dropout(x, 0.0, None) is x
+        dropout.dropout(x, 0.5, jnp.ones((4, 3)))
+    assert dropout.dropout(x, 0.0, None) is x

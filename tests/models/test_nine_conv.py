@@ -10,7 +10,7 @@ import pytest
 
 from references import models as reference
 from reid_jax import models
-from reid_jax.models import layers
+from reid_jax.models.dropout import dropout
 
 # Odd sizes, so that every pooling has to round up.
 SIZE = (9, 5)
@@ -145,7 +145,7 @@ def test_the_whole_network_by_loops(float64):
 
 def test_evaluation_with_the_statistics_of_the_batch():
     """Same variables; a row depends on its batch, and only then."""
-    model = models.build("nine_conv", width=2, evaluation="batch")
+    model = models.build("nine_conv", width=2, test_statistics="batch")
     variables = initialised(model)
     taps = evaluate(model, variables, images(1))
     trained, _ = train(model, variables, images(1))
@@ -154,7 +154,7 @@ def test_evaluation_with_the_statistics_of_the_batch():
     alone = evaluate(model, variables, images(1)[:2])["embedding"]
     assert np.abs(alone - taps["embedding"][:2]).max() > 1e-2
 
-    running = model.clone(evaluation="running")
+    running = model.clone(test_statistics="running")
     taps = evaluate(running, variables, images(1))
     alone = evaluate(running, variables, images(1)[:2])["embedding"]
     np.testing.assert_allclose(alone, taps["embedding"][:2], atol=1e-5)
@@ -191,7 +191,7 @@ def test_dropout_is_on_the_way_to_the_head_only():
     variables = initialised(model)
     keys = jax.random.split(jax.random.key(1), 4)
     taps, _ = train(model, variables, images(1), keys)
-    dropped = layers.dropout(taps["embedding"], 0.5, keys)
+    dropped = dropout(taps["embedding"], 0.5, keys)
     head = variables["params"]["identification"]["kernel"]
     np.testing.assert_allclose(taps["logits"], dropped @ head, atol=1e-5)
     with pytest.raises(ValueError, match="needs keys"):
@@ -247,8 +247,10 @@ def test_lowers_to_nine_convolutions(platform):
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="evaluation='train' is not known; known: running, batch"):
-        models.build("nine_conv", evaluation="train")
+    with pytest.raises(
+        ValueError, match="test_statistics='train' is not known; known: running, batch"
+    ):
+        models.build("nine_conv", test_statistics="train")
     model = models.build("nine_conv", width=2)
     with pytest.raises(ValueError, match=r"must be \[B, H, W, 3\] float"):
         model.init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.uint8))

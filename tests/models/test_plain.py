@@ -11,7 +11,7 @@ import pytest
 
 from references import models as reference
 from reid_jax import losses, models
-from reid_jax.models import layers
+from reid_jax.models.dropout import dropout
 
 SIZE = (64, 48)
 WIDTH = {"caffenet": 6, "vgg16": 4}
@@ -153,11 +153,11 @@ def test_dropout_at_fc6_and_before_the_head(name):
 
     fc7, head = (variables["params"][layer] for layer in ("fc7", "identification"))
     own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
-    dropped = layers.dropout(taps["fc6"], 0.4, own_keys)
+    dropped = dropout(taps["fc6"], 0.4, own_keys)
     expected = np.maximum(dropped @ fc7["kernel"] + fc7["bias"], 0)
     np.testing.assert_allclose(taps["fc7"], expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(taps["fc7"], taps["embedding"])
-    dropped = layers.dropout(taps["fc7"], 0.5, keys)
+    dropped = dropout(taps["fc7"], 0.5, keys)
     expected = dropped @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(taps["logits"], expected, rtol=1e-4, atol=1e-4)
 

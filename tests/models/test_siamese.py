@@ -10,7 +10,7 @@ import pytest
 
 from references import models as reference
 from reid_jax import models
-from reid_jax.models import layers
+from reid_jax.models.dropout import dropout
 
 
 def images(seed, rows=4):
@@ -111,11 +111,11 @@ def test_dropout_of_each_branch():
         )
     )
     for stream, keys in (("a", keys_a), ("b", keys_b)):
-        dropped = layers.dropout(outputs[f"embedding_{stream}"], 0.5, keys)
+        dropped = dropout(outputs[f"embedding_{stream}"], 0.5, keys)
         np.testing.assert_allclose(outputs[f"logits_{stream}"], identification(dropped), atol=1e-4)
     squared = (outputs["embedding_a"] - outputs["embedding_b"]) ** 2
     own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys_a, 1)
-    dropped = layers.dropout(squared, 0.5, own_keys)
+    dropped = dropout(squared, 0.5, own_keys)
     np.testing.assert_allclose(outputs["pair_logits"], verification(dropped), atol=1e-4)
     data, _ = train(
         model,
@@ -240,8 +240,8 @@ def test_dropout_before_the_square_layer():
     variables = initialised(model)
     keys_a, keys_b = (jax.random.split(jax.random.key(i), 4) for i in (1, 2))
     outputs, _ = train(model, variables, images(1), images(2), keys_a=keys_a, keys_b=keys_b)
-    a = layers.dropout(outputs["embedding_a"], 0.5, keys_a)
-    b = layers.dropout(outputs["embedding_b"], 0.5, keys_b)
+    a = dropout(outputs["embedding_a"], 0.5, keys_a)
+    b = dropout(outputs["embedding_b"], 0.5, keys_b)
     head = variables["params"]["verification_head"]
     expected = (a - b) ** 2 @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(outputs["pair_logits"], expected, atol=1e-4)

@@ -11,7 +11,7 @@ import scipy.io
 
 from references import models as layer_references
 from reid_jax import models
-from reid_jax.models import layers
+from reid_jax.models.norm import BatchNorm
 from reid_jax.pretrained import load_matconvnet, load_weights, matconvnet
 
 torch = pytest.importorskip("torch")
@@ -131,7 +131,7 @@ def test_an_average_that_is_one_colour_or_missing(tmp_path):
 
 
 def test_batch_norm_has_the_epsilon_of_the_files():
-    assert layers.BatchNorm.epsilon == matconvnet.EPSILON
+    assert BatchNorm.epsilon == matconvnet.EPSILON
 
 
 @pytest.mark.parametrize(("name", "head"), [("caffenet", "fc8"), ("resnet50", "fc1000")])

@@ -63,11 +63,6 @@ def stn_prior(theta, min_scale, limit):
     return value + abs(r_w) + abs(r_h)
 
 
-def center_prior(theta, center, aspect, tolerance):
-    squared = (theta[2] - center[0]) ** 2 + aspect**2 * (theta[5] - center[1]) ** 2
-    return 0.5 * (squared - tolerance) if squared > tolerance else 0.0
-
-
 def similarity_score(pair_logits, descriptor_a, descriptor_b, weight, epsilon):
     """Eq. 7 for one pair."""
     largest = max(pair_logits)

@@ -167,3 +167,25 @@ def roc(same, different):
         accepted_different = sum(d <= threshold for d in different)
         points.append((threshold, accepted_different / len(different), accepted_same / len(same)))
     return points
+
+
+def equal_error_rates(same, different):
+    """Thresholds and error rates between which the equal error must be, from loops over the pairs.
+
+    Returns ((lowest, highest threshold), error rate): at a distance that occurs the shares jump,
+    and the rate is where the straight lines of the two jumps meet; between two distances they stay.
+    """
+    low_accept, low_reject = 0.0, 1.0
+    equal_from = None
+    for threshold in sorted(set(same) | set(different)):
+        accept = sum(d <= threshold for d in different) / len(different)
+        reject = sum(d > threshold for d in same) / len(same)
+        if abs(accept - reject) < 1e-12:
+            equal_from = threshold if equal_from is None else equal_from
+        elif accept > reject:
+            if equal_from is not None:
+                return (equal_from, threshold), low_accept
+            share = (low_reject - low_accept) / (accept - low_accept + low_reject - reject)
+            return (threshold, threshold), low_accept + share * (accept - low_accept)
+        low_accept, low_reject = accept, reject
+    raise AssertionError("the largest distance accepts every pair")

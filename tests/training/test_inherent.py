@@ -15,7 +15,7 @@ from references import losses as reference_losses
 from references.losses import finite_difference
 from reid_jax import parallel, training
 from reid_jax.keys import batch_keys
-from reid_jax.models import layers
+from reid_jax.models.norm import BatchNorm
 from reid_jax.training import mean_codes, objectives, schedules
 from reid_jax.training.mean_codes import MeanCodes
 
@@ -389,7 +389,7 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, image, *, train=False):
         x = image.reshape(len(image), -1)
-        x = layers.BatchNorm(axis_name=self.axis_name)(x, train=train)
+        x = BatchNorm(axis_name=self.axis_name)(x, train=train)
         embedding = jnp.tanh(nn.Dense(DIM)(x))
         return {"embedding": embedding, "logits": nn.Dense(IDENTITIES)(embedding)}
 

@@ -1,0 +1,37 @@
+"""The network for single images that a trained network holds."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+
+from reid_jax.models.network import IDENTIFICATION_HEAD
+from reid_jax.models.siamese import Siamese, backbone_variables
+
+__all__ = ["single_image"]
+
+# As they are where a network only embeds, on one device.
+UNSET = {"num_identities": None, "dropout": 0.0, "num_streams": 1, "axis_name": None}
+
+
+def single_image(model: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
+    """The network that embeds single images, and its share of trained variables.
+
+    Args:
+        model: the network that was trained; of a :class:`Siamese` network it is the backbone.
+        variables: 'params' and, if it has them, 'batch_stats' of ``model``.
+
+    Returns:
+        (network, variables), both without the identification head. A network that scores pairs has
+        no embedding of a single image, and comes back as it is.
+    """
+    if model.scores_pairs:
+        return model, variables
+    if isinstance(model, Siamese):
+        model, variables = model.backbone, backbone_variables(variables)
+    fields = {field.name for field in dataclasses.fields(model)}
+    model = model.clone(**{name: value for name, value in UNSET.items() if name in fields})
+    params = {k: v for k, v in variables["params"].items() if k != IDENTIFICATION_HEAD}
+    return model, {**variables, "params": params}
