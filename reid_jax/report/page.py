@@ -11,6 +11,7 @@ import numpy as np
 from etils import epath
 
 from reid_jax import visual
+from reid_jax.files import flattened, write_atomically
 from reid_jax.report import document
 from reid_jax.report.runs import Run, read_results, read_run
 from reid_jax.report.tables import METRIC_HEADINGS, Table, data_mark, html_table, percent
@@ -185,11 +186,8 @@ def _write(
         sections=sections,
         footer=" · ".join(["Written by reid_jax", *(f"{k} {v}" for k, v in versions.items())]),
     )
-    # A page that is there stays whole until the new one is.
     path = epath.Path(workdir) / "report.html"
-    unfinished = path.parent / "report.html.unfinished"
-    unfinished.write_text(page)
-    unfinished.replace(path)
+    write_atomically(path, page)
     return path
 
 
@@ -552,15 +550,9 @@ def _reproduction(results: Mapping, config: Mapping, num_runs: int | None = None
     elif not isinstance(command, str):
         command = shlex.join(command)
     shown = f"<pre><code>{escape(command)}</code></pre>"
-    resolved = dict(_flat(config))
+    resolved = {
+        name: "null" if value is None else str(value) for name, value in flattened(config).items()
+    }
     if resolved:
         shown += document.folded("All resolved values", document.facts(resolved))
     return shown
-
-
-def _flat(config: Mapping, prefix: str = "") -> Iterable[tuple[str, str]]:
-    for name, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", "null" if value is None else str(value)

@@ -10,6 +10,8 @@ from typing import Any
 
 from etils import epath
 
+from reid_jax.files import write_atomically
+
 __all__ = ["MetricsLog", "read_metrics"]
 
 
@@ -59,10 +61,7 @@ class MetricsLog:
     def flush(self) -> None:
         """Brings the file up to date."""
         if self._unwritten:
-            # Replaced at once: a process that is killed here leaves the file as it was.
-            partial = self._path.parent / (self._path.name + ".partial")
-            partial.write_text("".join(self._lines))
-            partial.replace(self._path)
+            write_atomically(self._path, "".join(self._lines))
             self._unwritten = False
         if self._in_bucket:
             self._events.flush()

@@ -105,7 +105,7 @@ def test_page_is_self_contained_and_complete(tmp_path, make_run, thumbnails):
         "validation mAP (step)",
     ):
         assert expected in words, expected
-    assert not list(path.parent.glob("*.unfinished"))
+    assert not list(path.parent.glob("*.partial"))
 
 
 def test_stand_in_is_marked_at_the_top_and_at_every_table_and_figure(
