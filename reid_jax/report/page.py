@@ -13,7 +13,8 @@ from etils import epath
 from reid_jax import visual
 from reid_jax.files import flattened, write_atomically
 from reid_jax.report import document
-from reid_jax.report.runs import Run, read_results, read_run
+from reid_jax.report.run import Run
+from reid_jax.report.runs import read_results, read_run
 from reid_jax.report.tables import METRIC_HEADINGS, Table, data_mark, html_table, percent
 
 _HEADLINES = ("rank1", "rank5", "map_step", "map_trapezoid", "minp")

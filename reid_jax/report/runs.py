@@ -1,6 +1,5 @@
 """What a run left in its work directory, read back for a report."""
 
-import dataclasses
 import io
 import json
 import math
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from etils import epath
 
+from reid_jax.report.run import Run
 from reid_jax.report.tables import data_mark
 
 _REQUIRED = ("exp", "data_source", "metrics")
@@ -30,29 +30,6 @@ _SHARED = (
     "num_valid_queries",
     "paper",
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A run's files as arrays and mappings; what a run does not have is empty.
-
-    Args:
-        results: `results.json`.
-        config: `config.json`.
-        training: name to [N] float64 with NaN for null, of the training lines of
-            `metrics.jsonl`; 'step' is [N] and ascends. A step that was written twice, as after a
-            resumed run, counts as written last.
-        validation: the same of its validation lines.
-        ranking: the arrays of `ranking.npz`.
-        problems: sentences about what could not be read.
-    """
-
-    results: Mapping
-    config: Mapping
-    training: Mapping[str, np.ndarray]
-    validation: Mapping[str, np.ndarray]
-    ranking: Mapping[str, np.ndarray]
-    problems: tuple[str, ...]
 
 
 def read_results(workdir: epath.PathLike) -> dict:
