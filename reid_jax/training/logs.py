@@ -115,14 +115,15 @@ class MetricsLog:
 
 def _summary_writer() -> type:
     """tensorboardX's writer, which would import PyTorch, for seconds, where that is installed."""
-    hidden = "torch" not in sys.modules
+    modules: dict[str, Any] = sys.modules
+    hidden = "torch" not in modules
     if hidden:
-        sys.modules["torch"] = None
+        modules["torch"] = None
     try:
         from tensorboardX import SummaryWriter
     finally:
         if hidden:
-            del sys.modules["torch"]
+            del modules["torch"]
     return SummaryWriter
 
 
