@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.config.sections import annotations
 from experiments.workdir import Numbers, Results
 from reid_jax import report
 
@@ -42,17 +42,17 @@ def summarize(runs: Mapping[str, Results]) -> Results:
         raise ValueError("summarize: there are no runs.")
     first, *others = runs.values()
     for key in _SAME_KIND:
-        values = {str(getattr(results, key)) for results in runs.values()}
-        if len(values) > 1:
+        kinds = {str(getattr(results, key)) for results in runs.values()}
+        if len(kinds) > 1:
             raise ValueError(
-                f"summarize: {', '.join(runs)} differ in {key} ({', '.join(sorted(values))}); "
+                f"summarize: {', '.join(runs)} differ in {key} ({', '.join(sorted(kinds))}); "
                 "a mean needs runs of one kind. Give each kind its own work directory."
             )
-    shared = {
+    shared: dict[str, Any] = {
         name: getattr(first, name)
         if all(getattr(results, name) == getattr(first, name) for results in others)
         else None
-        for name in annotations(Results)
+        for name in (field.name for field in dataclasses.fields(Results))
     }
     means: Numbers = {}
     deviations: Numbers = {}
@@ -62,7 +62,7 @@ def summarize(runs: Mapping[str, Results]) -> Results:
         complete = len(known) == len(values)
         means[name] = statistics.fmean(known) if complete else None
         deviations[name] = statistics.stdev(known) if complete and len(known) > 1 else None
-    own = {
+    own: dict[str, Any] = {
         "num_runs": len(runs),
         "runs": tuple(runs),
         "metrics": means,

@@ -12,14 +12,14 @@ import json
 import math
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import jax
 import numpy as np
 from etils import epath
 from msgspec import Meta
 
-from experiments.config.sections import annotations
+from experiments.config import sections
 from experiments.config.values import checked
 from experiments.provenance import commit, versions
 from reid_jax import parallel, report
@@ -41,7 +41,7 @@ __all__ = [
     "write_results",
 ]
 
-SCHEMA = 2
+SCHEMA: Final = 2
 """Version of the layout of ``results.json``; files of version 1 do not say theirs."""
 
 _IDENTITY = ("exp", "scale", "seed", "split", "config")
@@ -114,7 +114,7 @@ class Results:
     run_metrics: Annotated[dict[str, Numbers] | None, _is("metrics of each run")] = None
 
     def __post_init__(self) -> None:
-        for name, annotation in annotations(Results).items():
+        for name, annotation in sections.annotations(Results).items():
             value = checked(name, _plain(getattr(self, name)), annotation)
             object.__setattr__(self, name, value)
         report.data_mark(self.data_source)
@@ -167,7 +167,7 @@ def read_results(path: epath.PathLike) -> Results:
             f"{path} has schema {content['schema']!r}, and this version of reid_jax reads {SCHEMA}:"
             f" read it with the version that made it, or {_AGAIN}."
         )
-    known = annotations(Results)
+    known = sections.annotations(Results)
     wrong = [
         f"{words} {', '.join(names)}"
         for words, names in (
@@ -319,7 +319,8 @@ def _curves(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 def write_ranking(workdir: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes ``ranking.npz``: the arrays of an evaluation that a report shows."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    named: dict[str, Any] = dict(arrays)
+    np.savez_compressed(buffer, **named)
     write_atomically(epath.Path(workdir) / "ranking.npz", buffer.getvalue())
 
 

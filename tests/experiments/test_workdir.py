@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from experiments import provenance, workdir
+from experiments.config import sections
+from experiments.summary import summarize
 from experiments.workdir import Results, read_results, read_run, to_dict, write_results
+from reid_jax import report
 
 
 def make(**changed):
@@ -151,7 +154,7 @@ def test_a_failing_write_leaves_what_was_there(tmp_path, monkeypatch, write):
 
 
 def test_every_field_says_what_it_is():
-    for name, annotation in workdir.annotations(Results).items():
+    for name, annotation in sections.annotations(Results).items():
         assert any(meta.description for meta in annotation.__metadata__), name
 
 
@@ -206,6 +209,27 @@ def test_a_broken_ranking_is_refused(tmp_path):
     (tmp_path / "ranking.npz").write_bytes(cut)
     with pytest.raises(ValueError, match=r"ranking\.npz cannot be read"):
         read_run(tmp_path)
+
+
+def test_pages_are_made_of_what_is_read(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"seed_{seed}", seed=seed)
+    (tmp_path / "seed_1" / "metrics.jsonl").unlink()
+    runs = {name: read_run(tmp_path / name) for name in ("seed_0", "seed_1")}
+    page = report.write_page(runs["seed_1"], tmp_path / "seed_1" / "report.html").read_text()
+    assert "Not on this page" in page
+    assert "metrics.jsonl is missing" in page
+    assert page.count("<figure") == 2
+    write_results(
+        tmp_path, summarize({name: read_results(tmp_path / name) for name in ("seed_0", "seed_1")})
+    )
+    summary = to_dict(read_results(tmp_path))
+    page = report.write_summary_page(
+        summary, runs, tmp_path / "report.html", command=summary["command"]
+    ).read_text()
+    for expected in ("mean of 2 runs", "seed_1/report.html", "seed_1: metrics.jsonl is missing"):
+        assert expected in page, expected
+    assert "--exp=batch_contrastive_market" in page
 
 
 # Claims ----------------------------------------------------------------------------------------
