@@ -14,7 +14,7 @@ import reid_jax
 
 ROOT = Path(__file__).parents[1]
 
-FOUNDATION = {"schema", "keys", "distances", "parallel", "ops"}
+FOUNDATION = {"schema", "keys", "distances", "parallel", "ops", "files", "deviations"}
 MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),

@@ -1,7 +1,10 @@
-"""Reports: tables of a paper beside ours, and one self-contained HTML page for a run."""
+"""Reports: tables of a paper beside ours, and one self-contained HTML page for a run.
 
-from reid_jax.report.page import deviations, write_page, write_summary_page
-from reid_jax.report.runs import read_results, summarize
+It takes data in memory and reads no file.
+"""
+
+from reid_jax.report.page import write_page, write_summary_page
+from reid_jax.report.run import Run
 from reid_jax.report.tables import (
     METRIC_HEADINGS,
     Table,
@@ -14,14 +17,12 @@ from reid_jax.report.tables import (
 
 __all__ = [
     "METRIC_HEADINGS",
+    "Run",
     "Table",
     "data_mark",
-    "deviations",
     "html_table",
     "markdown_table",
     "percent",
-    "read_results",
-    "summarize",
     "text_table",
     "write_page",
     "write_summary_page",

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from html import escape
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -228,7 +229,7 @@ def figure_tag(
 
 def _svg(figure: Figure, name: str) -> str:
     # A fixed salt and no date: the same run gives the same page, byte for byte.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": name}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": name}
     target = io.StringIO()
     with matplotlib.rc_context(settings):
         figure.savefig(target, format="svg", transparent=True, metadata={"Date": None})

@@ -10,21 +10,61 @@ from typing import Any
 
 from etils import epath
 
-__all__ = ["MetricsLog", "read_metrics"]
+from reid_jax.files import write_atomically
+
+__all__ = ["MetricsLog", "read_metrics", "salvage_metrics"]
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``; a last line that was cut off while written is left out."""
-    path = epath.Path(workdir) / "metrics.jsonl"
-    records = []
+    """Reads ``metrics.jsonl``; a last line that was cut off while it was written is left out.
+
+    Args:
+        workdir: of a run; without the file there are no records.
+
+    Returns:
+        A record for each line, as written.
+
+    Raises:
+        ValueError: if any other line holds no record.
+    """
+    path = _path(workdir)
+    lines = _parsed(path)
+    for number, (line, record) in enumerate(lines[:-1], start=1):
+        if record is None:
+            raise ValueError(f"{path}, line {number} is no record of a step: {line[:80]!r}")
+    return [record for _, record in lines if record is not None]
+
+
+def salvage_metrics(workdir: epath.PathLike) -> tuple[list[dict[str, Any]], int]:
+    """Reads what can be read of ``metrics.jsonl``, for a report.
+
+    Args:
+        workdir: of a run.
+
+    Returns:
+        A record for each good line, and the number of lines that hold none.
+    """
+    records = [record for _, record in _parsed(_path(workdir))]
+    good = [record for record in records if record is not None]
+    return good, len(records) - len(good)
+
+
+def _path(workdir: epath.PathLike) -> epath.Path:
+    return epath.Path(workdir) / "metrics.jsonl"
+
+
+def _parsed(path: epath.Path) -> list[tuple[str, dict[str, Any] | None]]:
+    """Each line with its record, an object with a whole ``step``, or None where it holds none."""
     lines = path.read_text().splitlines() if path.exists() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise ValueError(f"{path}, line {number} is not JSON: {line[:80]!r}") from None
-    return records
+    return [(line, _record(line)) for line in lines]
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) and type(record.get("step")) is int else None
 
 
 class MetricsLog:
@@ -35,7 +75,7 @@ class MetricsLog:
     """
 
     def __init__(self, workdir: epath.PathLike, *, first_step: int) -> None:
-        self._path = epath.Path(workdir) / "metrics.jsonl"
+        self._path = _path(workdir)
         summary_writer = _summary_writer()
         kept = [record for record in read_metrics(workdir) if record["step"] < first_step]
         self._lines = [_json_line(record) for record in kept]
@@ -59,10 +99,7 @@ class MetricsLog:
     def flush(self) -> None:
         """Brings the file up to date."""
         if self._unwritten:
-            # Replaced at once: a process that is killed here leaves the file as it was.
-            partial = self._path.parent / (self._path.name + ".partial")
-            partial.write_text("".join(self._lines))
-            partial.replace(self._path)
+            write_atomically(self._path, "".join(self._lines))
             self._unwritten = False
         if self._in_bucket:
             self._events.flush()
@@ -78,14 +115,15 @@ class MetricsLog:
 
 def _summary_writer() -> type:
     """tensorboardX's writer, which would import PyTorch, for seconds, where that is installed."""
-    hidden = "torch" not in sys.modules
+    modules: dict[str, Any] = sys.modules
+    hidden = "torch" not in modules
     if hidden:
-        sys.modules["torch"] = None
+        modules["torch"] = None
     try:
         from tensorboardX import SummaryWriter
     finally:
         if hidden:
-            del sys.modules["torch"]
+            del modules["torch"]
     return SummaryWriter
 
 

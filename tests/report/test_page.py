@@ -1,4 +1,4 @@
-import json
+import dataclasses
 import re
 from html.parser import HTMLParser
 
@@ -7,6 +7,7 @@ import pytest
 
 from reid_jax import report
 
+COMMAND = "python experiments/run.py --exp=batch_contrastive_market --scale=small --seed=0"
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 MARK = "stand-in data: rendered, not comparable with the paper"
 
@@ -64,11 +65,13 @@ def assert_self_contained(page, text):
 
 def test_page_is_self_contained_and_complete(tmp_path, make_run, thumbnails):
     path = report.write_page(
-        make_run(tmp_path / "run"),
+        make_run(),
+        tmp_path / "run" / "report.html",
         **thumbnails(),
         query_captions=[f"id {row}, c1" for row in range(9)],
         gallery_captions=[[f"id {row}, c{rank}" for rank in range(10)] for row in range(9)],
         deviations=["update_centers: minus for the printed plus."],
+        command=COMMAND,
     )
     assert path.name == "report.html"
     text = path.read_text()
@@ -105,13 +108,13 @@ def test_page_is_self_contained_and_complete(tmp_path, make_run, thumbnails):
         "validation mAP (step)",
     ):
         assert expected in words, expected
-    assert not list(path.parent.glob("*.unfinished"))
+    assert not list(path.parent.glob("*.partial"))
 
 
 def test_stand_in_is_marked_at_the_top_and_at_every_table_and_figure(
     tmp_path, make_run, thumbnails
 ):
-    text = report.write_page(make_run(tmp_path), **thumbnails()).read_text()
+    text = report.write_page(make_run(), tmp_path / "a.html", **thumbnails()).read_text()
     page = Page(text)
     assert MARK[1:] in page.within("header")
     banner = text.index('class="banner"')
@@ -123,41 +126,56 @@ def test_stand_in_is_marked_at_the_top_and_at_every_table_and_figure(
 
 
 def test_official_data_has_no_mark_and_own_data_has_its_own(tmp_path, make_run):
-    official = report.write_page(make_run(tmp_path / "a", data_source="official")).read_text()
+    official = report.write_page(make_run(data_source="official"), tmp_path / "a.html").read_text()
     assert "not comparable" not in official
     assert 'class="banner"' not in official
-    custom = report.write_page(make_run(tmp_path / "b", data_source="custom", paper=None))
+    custom = report.write_page(make_run(data_source="custom", paper=None), tmp_path / "b.html")
     assert "own data" in Page(custom.read_text()).within("header")
 
 
 def test_page_without_curves_lists_or_config_says_so(tmp_path, make_run):
-    make_run(tmp_path)
-    for name in ("config.json", "metrics.jsonl", "ranking.npz"):
-        (tmp_path / name).unlink()
-    page = Page(report.write_page(tmp_path).read_text())
+    problems = tuple(f"{name} is missing" for name in ("config", "curves", "ranks"))
+    run = report.Run(make_run().results, problems=problems)
+    page = Page(report.write_page(run, tmp_path / "a.html").read_text())
     words = page.within("body")
     assert "Not on this page" in words
-    for name in ("config.json", "metrics.jsonl", "ranking.npz"):
-        assert f"{name} is missing" in words
+    assert all(problem in words for problem in problems)
     assert not page.of("figure")
+    assert "How to reproduce" not in words
+
+
+def test_facts_say_what_was_tested_on_what(tmp_path, make_run):
+    results = {"partition": "316-316", "split": 3, "shortlist": 20, "trained_on": "viper+cuhk01"}
+    results |= {"overlap": {"identities": 4}, "num_repeats": 10}
+    path = report.write_page(make_run(**results), tmp_path / "a.html")
+    facts = Page(path.read_text()).within("dl")
+    for expected in (
+        "316-316",
+        "Split3",
+        "Shortlist20",
+        "viper+cuhk01",
+        "identities 4",
+        "1 x TFRT",
+    ):
+        assert expected in facts.replace("\n", ""), expected
+    facts = Page(report.write_page(make_run(), path).read_text()).within("dl")
+    assert not {"Partition", "Split", "Shortlist"} & set(facts.split("\n"))
+    assert "not recorded" not in facts
 
 
 def test_null_and_nan_are_absent_not_zero(tmp_path, make_run):
     metrics = {"rank1": float("nan"), "map_step": None, "map_trapezoid": 0.25, "threshold": 1.23456}
-    make_run(tmp_path, metrics=metrics, weights=None, protocol=None)
-    lines = [
-        {
-            "step": step,
-            "loss": float("nan") if step else 2.0,
-            "intra_distance": None,
-            "inter_distance_mean": 1.0,
-            "inter_distance_min": None,
-        }
-        for step in range(3)
-    ]
-    text = "".join(json.dumps(line) + "\n" for line in lines)
-    (tmp_path / "metrics.jsonl").write_text(text)
-    page = Page(report.write_page(tmp_path).read_text())
+    training = {
+        "step": np.arange(3.0),
+        "loss": np.array([2.0, np.nan, np.nan]),
+        "intra_distance": np.full(3, np.nan),
+        "inter_distance_mean": np.ones(3),
+        "inter_distance_min": np.full(3, np.nan),
+    }
+    run = dataclasses.replace(
+        make_run(metrics=metrics, weights=None, protocol=None), training=training, validation={}
+    )
+    page = Page(report.write_page(run, tmp_path / "a.html").read_text())
     words = page.within("body")
     assert "nan" not in words.lower()
     assert "0 of 3" in words
@@ -166,14 +184,10 @@ def test_null_and_nan_are_absent_not_zero(tmp_path, make_run):
     assert "1.235" in words
 
 
-def test_a_step_written_twice_counts_as_written_last_and_a_cut_line_is_told(tmp_path, make_run):
-    make_run(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text(
-        '{"step": 0, "loss": 9.0}\n{"step": 1, "loss": 8.0}\n{"step": 1, "lo\n'
-        '{"step": 1, "loss": 7.0}\n{"step": 2, "loss": 6.0}\n'
-    )
-    words = Page(report.write_page(tmp_path).read_text())
-    assert "1 line(s) cut short" in words.within("body")
+def test_curves_are_told_in_words(tmp_path, make_run):
+    training = {"step": np.arange(3.0), "loss": np.array([9.0, 7.0, 6.0])}
+    run = dataclasses.replace(make_run(), training=training)
+    words = Page(report.write_page(run, tmp_path / "a.html").read_text())
     labels = [attributes.get("aria-label", "") for attributes in words.of("svg")]
     assert any("total loss goes from 9 to 6" in label for label in labels)
     assert "Each of the 3 logged" in words.within("body")
@@ -181,131 +195,69 @@ def test_a_step_written_twice_counts_as_written_last_and_a_cut_line_is_told(tmp_
 
 def test_texts_are_escaped(tmp_path, make_run):
     evil = '<script>alert("1")</script>&'
-    make_run(tmp_path, exp=evil, method=evil, dataset=evil, protocol=evil)
-    text = report.write_page(tmp_path, deviations=[evil]).read_text()
+    run = make_run(exp=evil, method=evil, dataset=evil, protocol=evil)
+    path = report.write_page(run, tmp_path / "a.html", deviations=[evil], command=evil)
+    text = path.read_text()
     page = Page(text)
     assert not page.of("script")
     assert evil in page.within("h1")
     assert evil in page.within("li")
+    assert evil in page.within("pre")
 
 
 def test_the_same_run_gives_the_same_page(tmp_path, make_run, thumbnails):
-    first = report.write_page(make_run(tmp_path / "a"), **thumbnails()).read_bytes()
-    assert report.write_page(make_run(tmp_path / "b"), **thumbnails()).read_bytes() == first
+    first = report.write_page(make_run(), tmp_path / "a.html", **thumbnails()).read_bytes()
+    again = report.write_page(make_run(), tmp_path / "b.html", **thumbnails()).read_bytes()
+    assert again == first
 
 
-@pytest.mark.parametrize("command", ["python run.py --exp=x", ["python", "run.py", "--exp=x"]])
-def test_the_command_of_the_config_is_shown(tmp_path, make_run, command):
-    make_run(tmp_path)
-    config = json.loads((tmp_path / "config.json").read_text()) | {"command": command}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    page = Page(report.write_page(tmp_path).read_text())
-    assert page.within("pre") == "python run.py --exp=x"
+def test_the_command_is_shown(tmp_path, make_run):
+    path = report.write_page(make_run(), tmp_path / "a.html", command="python run.py --exp=x")
+    assert Page(path.read_text()).within("pre") == "python run.py --exp=x"
 
 
-def test_a_missing_or_broken_run_is_refused(tmp_path, make_run):
-    with pytest.raises(FileNotFoundError, match=r"results\.json does not exist"):
-        report.write_page(tmp_path)
-    (tmp_path / "results.json").write_text('{"exp": ')
-    with pytest.raises(ValueError, match="is not JSON"):
-        report.write_page(tmp_path)
-    (tmp_path / "results.json").write_text('{"exp": "x"}')
-    with pytest.raises(ValueError, match="lacks data_source, metrics"):
-        report.write_page(tmp_path)
-    make_run(tmp_path, data_source="rendered")
+def test_unknown_data_is_refused(tmp_path, make_run):
     with pytest.raises(ValueError, match="data_source is 'rendered'"):
-        report.write_page(tmp_path)
-    make_run(tmp_path)
-    cut = (tmp_path / "ranking.npz").read_bytes()[:200]
-    (tmp_path / "ranking.npz").write_bytes(cut)
-    with pytest.raises(ValueError, match=r"ranking\.npz cannot be read"):
-        report.write_page(tmp_path)
+        report.write_page(make_run(data_source="rendered"), tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 
 
 def test_images_that_do_not_fit_are_refused(tmp_path, make_run, thumbnails):
-    make_run(tmp_path)
-    images = thumbnails()
+    run, path, images = make_run(), tmp_path / "report.html", thumbnails()
     with pytest.raises(ValueError, match="both query_images and gallery_images"):
-        report.write_page(tmp_path, query_images=images["query_images"])
+        report.write_page(run, path, query_images=images["query_images"])
     with pytest.raises(ValueError, match="lists of shape"):
-        report.write_page(tmp_path, **thumbnails(num_lists=2))
-    np.savez(tmp_path / "ranking.npz", cmc=np.linspace(0.1, 1, 9))
+        report.write_page(run, path, **thumbnails(num_lists=2))
+    run = dataclasses.replace(run, ranking={"cmc": np.linspace(0.1, 1, 9)})
     with pytest.raises(ValueError, match="ranked_gallery"):
-        report.write_page(tmp_path, **images)
+        report.write_page(run, path, **images)
+    assert not path.exists()
 
 
-def test_deviations_come_from_docstrings():
-    def differs():
-        """One line.
-
-        Returns:
-            Nothing.
-        Deviation: minus sign,
-            as the ``plus`` diverges.
-        Example: none.
-        """
-
-    def agrees():
-        """One line.
-
-        Deviation: none.
-        """
-
-    def silent():
-        pass
-
-    expected = ["differs: minus sign, as the plus diverges."]
-    assert report.deviations([differs, agrees, silent, differs]) == expected
-
-
-def _repeats(tmp_path, make_run, num_runs=3):
+def _repeats(make_run, num_runs=3):
+    """Runs that differ in seed and commit, and the mean of them."""
     runs = {}
     for seed in range(num_runs):
         metrics = {"rank1": 0.5 + 0.1 * seed, "map_step": 0.3 - 0.05 * seed, "eer": 0.1}
-        make_run(tmp_path / f"seed_{seed}", seed=seed, metrics=metrics)
-        runs[f"seed_{seed}"] = report.read_results(tmp_path / f"seed_{seed}")
-    (tmp_path / "results.json").write_text(json.dumps(report.summarize(runs)))
-    return runs
-
-
-def test_summarize_gives_mean_and_sample_deviation(tmp_path, make_run):
-    summary = report.summarize(_repeats(tmp_path, make_run))
-    assert summary["metrics"]["rank1"] == pytest.approx(0.6)
-    assert summary["metrics_std"]["rank1"] == pytest.approx(np.std([0.5, 0.6, 0.7], ddof=1))
-    assert summary["runs"] == ["seed_0", "seed_1", "seed_2"]
-    assert summary["num_runs"] == 3
-    assert summary["seed"] is None
-    assert summary["fingerprint"] == "00ff00ff00ff00ff"
-
-
-def test_summarize_of_one_run_has_no_deviation(tmp_path, make_run):
-    summary = report.summarize(_repeats(tmp_path, make_run, num_runs=1))
-    assert summary["metrics_std"]["rank1"] is None
-
-
-def test_summarize_does_not_average_over_what_is_missing(tmp_path, make_run):
-    runs = _repeats(tmp_path, make_run)
-    del runs["seed_1"]["metrics"]["rank1"]
-    runs["seed_2"]["fingerprint"] = "another"
-    summary = report.summarize(runs)
-    assert summary["metrics"]["rank1"] is None
-    assert summary["fingerprint"] is None
-
-
-@pytest.mark.parametrize("key", ["exp", "data_source", "protocol", "scale", "dataset"])
-def test_summarize_refuses_runs_of_two_kinds(tmp_path, make_run, key):
-    runs = _repeats(tmp_path, make_run)
-    runs["seed_1"][key] = "another"
-    with pytest.raises(ValueError, match=f"differ in {key}"):
-        report.summarize(runs)
-    with pytest.raises(ValueError, match="no runs"):
-        report.summarize({})
+        runs[f"seed_{seed}"] = make_run(seed=seed, metrics=metrics, commit=f"commit {seed}")
+    summary = runs["seed_0"].results | {
+        "seed": None,
+        "commit": None,
+        "num_runs": num_runs,
+        "runs": list(runs),
+        "metrics": {"rank1": 0.6, "map_step": 0.25, "eer": 0.1},
+        "metrics_std": {"rank1": 0.1, "map_step": 0.05, "eer": 0.0},
+        "run_metrics": {name: run.results["metrics"] for name, run in runs.items()},
+    }
+    return summary, runs
 
 
 def test_summary_page_shows_mean_deviation_and_each_run(tmp_path, make_run):
-    _repeats(tmp_path, make_run)
-    text = report.write_summary_page(tmp_path).read_text()
+    summary, runs = _repeats(make_run)
+    path = report.write_summary_page(
+        summary, runs, tmp_path / "report.html", command=f"{COMMAND} --repeats=3"
+    )
+    text = path.read_text()
     page = Page(text)
     assert_self_contained(page, text)
     words = page.within("body")
@@ -318,7 +270,22 @@ def test_summary_page_shows_mean_deviation_and_each_run(tmp_path, make_run):
     assert MARK[1:] in page.within("header")
 
 
+def test_summary_page_says_what_differs_and_what_is_missing(tmp_path, make_run):
+    summary, runs = _repeats(make_run)
+    runs["seed_1"] = dataclasses.replace(runs["seed_1"], ranking={}, problems=("no ranks.",))
+    page = Page(report.write_summary_page(summary, runs, tmp_path / "a.html").read_text())
+    facts = page.within("dl").replace("\n", "")
+    assert "Seeddiffers between the runs" in facts
+    assert "Git commitdiffers between the runs" in facts
+    assert "none: trained from scratch" in facts
+    assert "seed_1: no ranks." in page.within("li")
+    assert not page.of("figure")
+
+
 def test_summary_page_refuses_a_single_run(tmp_path, make_run):
-    make_run(tmp_path)
+    run = make_run()
     with pytest.raises(ValueError, match="Use write_page"):
-        report.write_summary_page(tmp_path)
+        report.write_summary_page(run.results, {"": run}, tmp_path / "a.html")
+    summary, _ = _repeats(make_run)
+    with pytest.raises(ValueError, match="there are no runs"):
+        report.write_summary_page(summary, {}, tmp_path / "a.html")

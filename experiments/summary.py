@@ -1,0 +1,101 @@
+"""The mean of several runs, and the lines that close a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.workdir import Numbers, Results
+from reid_jax import report
+
+__all__ = ["summarize", "summary_table", "summary_text"]
+
+_SAME_KIND = (
+    "exp",
+    "method",
+    "objective",
+    "dataset",
+    "data_source",
+    "protocol",
+    "shortlist",
+    "camera_rule",
+    "scale",
+)
+
+
+def summarize(runs: Mapping[str, Results]) -> Results:
+    """Mean and standard deviation of runs: the results above them.
+
+    Args:
+        runs: name of each run's directory below the common one, such as 'seed_0', to its results.
+
+    Returns:
+        What the runs share, None where they differ; means, sample standard deviations (None for a
+        single run) and the metrics of each run. A metric that any run lacks is None.
+
+    Raises:
+        ValueError: if there is no run, or runs differ in experiment, data or protocol.
+    """
+    if not runs:
+        raise ValueError("summarize: there are no runs.")
+    first, *others = runs.values()
+    for key in _SAME_KIND:
+        kinds = {str(getattr(results, key)) for results in runs.values()}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"summarize: {', '.join(runs)} differ in {key} ({', '.join(sorted(kinds))}); "
+                "a mean needs runs of one kind. Give each kind its own work directory."
+            )
+    shared: dict[str, Any] = {
+        name: getattr(first, name)
+        if all(getattr(results, name) == getattr(first, name) for results in others)
+        else None
+        for name in (field.name for field in dataclasses.fields(Results))
+    }
+    means: Numbers = {}
+    deviations: Numbers = {}
+    for name in dict.fromkeys(name for results in runs.values() for name in results.metrics):
+        values = [results.metrics.get(name) for results in runs.values()]
+        known = [value for value in values if value is not None]
+        complete = len(known) == len(values)
+        means[name] = statistics.fmean(known) if complete else None
+        deviations[name] = statistics.stdev(known) if complete and len(known) > 1 else None
+    own: dict[str, Any] = {
+        "num_runs": len(runs),
+        "runs": tuple(runs),
+        "metrics": means,
+        "metrics_std": deviations,
+        "run_metrics": {name: results.metrics for name, results in runs.items()},
+    }
+    return Results(**(shared | own))
+
+
+def summary_table(results: Results) -> report.Table:
+    """The numbers of a run beside the paper's, under what they were measured on and how."""
+    spread = results.metrics_std
+    ours = {
+        name: value if spread is None else (value, spread.get(name))
+        for name, value in results.metrics.items()
+    }
+    columns = [name for name in report.METRIC_HEADINGS if name in ours]
+    columns += [name for name in ours if name not in columns]
+    where = results.dataset
+    if results.partition is not None:
+        split = "several splits" if results.split is None else f"split {results.split}"
+        where += f" ({results.partition}, {split})"
+    parts = [f"{results.exp} on {where}", results.protocol]
+    if results.shortlist:
+        parts.append(f"shortlist {results.shortlist}")
+    parts.append(f"{results.scale} scale")
+    parts.append(f"seed {results.seed}" if results.num_runs is None else f"{results.num_runs} runs")
+    row: dict[str, Any] = {"label": results.exp, "ours": ours}
+    if results.paper:
+        row["paper"] = results.paper
+    return report.Table(", ".join(parts), columns, [row], data_source=results.data_source)
+
+
+def summary_text(results: Results) -> str:
+    """The closing lines of a run."""
+    return report.text_table(summary_table(results))

@@ -1,0 +1,52 @@
+"""Files that are there whole or not at all, and trees as names with dots."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+__all__ = ["flattened", "write_atomically"]
+
+
+def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
+    """Writes a file under another name and then renames it.
+
+    Whoever stops or fails here leaves the file that was there before. Only one process may write a
+    path at a time.
+
+    Args:
+        path: local or in a bucket; directories above it are made.
+        content: text is written as UTF-8.
+    """
+    path = epath.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.parent / f"{path.name}.partial"
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Gives each value of nested mappings the names on the way to it, joined by dots.
+
+    Args:
+        tree: mappings within mappings; an empty one counts as a value.
+        prefix: goes before each name.
+
+    Returns:
+        Name to value, in the order of the tree.
+    """
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = value
+    return flat
