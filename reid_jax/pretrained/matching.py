@@ -74,7 +74,9 @@ def without_prefix(
             f"first of them: {first}."
         )
     if all(name.startswith(".") for name in inside):
-        raise ValueError(f"{path}: the prefix {prefix!r} lacks the dot at its end: {prefix + '.'}")
+        raise ValueError(
+            f"{path}: the prefix {prefix!r} lacks the dot at its end: {prefix + '.'!r}."
+        )
     return inside, sorted(name for name in tensors if not name.startswith(prefix))
 
 

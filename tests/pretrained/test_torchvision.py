@@ -207,7 +207,7 @@ def test_weights_of_the_other_network(tmp_path):
         load_torchvision(path, *build(50))
 
 
-def test_layout_and_files_that_cannot_be_used(tmp_path, monkeypatch):
+def test_layout_and_files_that_cannot_be_used(tmp_path):
     model, variables = build(18)
     path = saved(reference(18), tmp_path / "weights.pth")
     with pytest.raises(ValueError, match="stride='caffe': build it with stride='torchvision'"):
@@ -216,14 +216,25 @@ def test_layout_and_files_that_cannot_be_used(tmp_path, monkeypatch):
         load_torchvision(tmp_path / "none.pth", model, variables)
     for name in ("broken.pth", "broken.safetensors"):
         (tmp_path / name).write_bytes(path.read_bytes()[:1000])
-        with pytest.raises(ValueError, match="is not a readable"):
+        with pytest.raises(ValueError, match=r"is cut short or damaged|is not a readable"):
             load_torchvision(tmp_path / name, model, variables)
     (tmp_path / "weights.npz").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"must be a .safetensors, .pth or .pt file"):
+    with pytest.raises(ValueError, match=r"must be a .safetensors, .pth, .pt or .pth.tar file"):
         load_torchvision(tmp_path / "weights.npz", model, variables)
-    torch.save({"state_dict": {"a": torch.zeros(1)}}, tmp_path / "nested.pth")
-    with pytest.raises(ValueError, match="does not hold a state dictionary"):
-        load_torchvision(tmp_path / "nested.pth", model, variables)
+    torch.save(reference(18), tmp_path / "model.pth")
+    with pytest.raises(ValueError, match="holds a whole model and would call"):
+        load_torchvision(tmp_path / "model.pth", model, variables)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_pth_is_read_without_pytorch(zipped, tmp_path, monkeypatch):
+    """Both formats, one level down, with the prefix of DataParallel."""
+    state = reference(18).state_dict()
+    value = {"epoch": 3, "state_dict": {f"module.{name}": t for name, t in state.items()}}
+    path = tmp_path / "weights.pth"
+    torch.save(value, path, _use_new_zipfile_serialization=zipped)
+    plain, _ = load_torchvision(saved(state, tmp_path / "plain.safetensors"), *build(18))
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ImportError, match=r"reid-jax\[convert\]"):
-        load_torchvision(path, model, variables)
+    loaded, report = load_torchvision(path, *build(18), prefix="module.")
+    assert (report["entry"], report["prefix"]) == ("state_dict", "module.")
+    jax.tree.map(np.testing.assert_array_equal, loaded, plain)
