@@ -36,9 +36,8 @@ from flax import traverse_util
 from jax.extend import core
 from tqdm import tqdm
 
-from experiments import configs
-from experiments.configs import PaperComplexity
-from experiments.run import exit_status, prepare_jax
+from experiments.launch import exit_status, prepare_jax
+from experiments.papers import TABLES, PaperComplexity
 from reid_jax import models, parallel
 
 __all__ = ["NETWORKS", "Cost", "cost", "markdown", "multiply_adds", "weight_layers"]
@@ -275,7 +274,7 @@ def main() -> int:
     )
     parser.parse_args()
     prepare_jax()
-    return exit_status(lambda: parallel.say(markdown(configs.TABLES["csn/5"])))
+    return exit_status(lambda: parallel.say(markdown(TABLES["csn/5"])))
 
 
 if __name__ == "__main__":

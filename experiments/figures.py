@@ -10,9 +10,11 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import inputs, job, networks, protocols
-from experiments.evaluate import evaluation_of
+from experiments import build, job, sources
+from experiments.again import evaluation_of
 from reid_jax import evaluation, models, visual
+from reid_jax.embedder import Embedder
+from reid_jax.protocols import DISTRACTOR_SHARES, Protocol
 from reid_jax.training.logs import read_metrics
 
 __all__ = ["FIGURES"]
@@ -25,12 +27,11 @@ NUM_COMPARED = 2
 COMPARED_PARTS = ("upper", "middle")
 
 
-def _opened(run: job.Job, protocol: str) -> tuple[protocols.Network, dict[str, Any]]:
-    """The network of a run, and the images of a protocol (by default the run's own)."""
-    _, network = job.load_run(run.workdir)
-    protocol = protocol or run.config.evaluation.protocol
-    sources = protocols.open_sources(run.data_dir, run.config, protocol, split=run.split)
-    return network, sources
+def _opened(run: job.Job, protocol: str) -> tuple[Embedder, Protocol, dict[str, Any]]:
+    """The network of a run, and a protocol (by default the run's own) with its images."""
+    chosen = build.protocol(run.config, protocol)
+    subsets = sources.subsets(run.data_dir, run.config, chosen, split=run.split)
+    return Embedder.from_run(run.workdir), chosen, subsets
 
 
 def training_distances(runs: Mapping[str, job.Job], protocol: str) -> Figure:
@@ -47,10 +48,10 @@ def training_distances(runs: Mapping[str, job.Job], protocol: str) -> Figure:
 def embedding_map(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     """identif_verif, Fig. 4: Barnes-Hut t-SNE of the gallery's identities, with thumbnails."""
     (run,) = runs.values()
-    network, sources = _opened(run, protocol)
-    gallery = sources["gallery"]
+    embedder, _, subsets = _opened(run, protocol)
+    gallery = subsets["gallery"]
     gallery = gallery.take(np.flatnonzero(gallery.identities > 0), "gallery")
-    coordinates = visual.tsne(protocols.embed(network, gallery), seed=run.seed)
+    coordinates = visual.tsne(embedder(gallery), seed=run.seed)
     images = np.stack([gallery.image(row, THUMBNAIL) for row in range(len(gallery))])
     return visual.embedding_map(coordinates, images, gallery.identities)
 
@@ -59,19 +60,16 @@ def activation_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     """identif_verif, Fig. 5: where the networks of several losses look (sum of res4's channels)."""
     maps, images = {}, None
     for heading, run in runs.items():
-        network, sources = _opened(run, protocol)
-        config = network.config
-        single, variables = networks.single_image_network(config, network.variables)
-        query = sources["query"]
+        embedder, _, subsets = _opened(run, protocol)
+        query = subsets["query"]
         # One query of each of three identities, spread over the list.
         first = np.unique(query.identities, return_index=True)[1]
         rows = first[np.linspace(0, len(first) - 1, NUM_MAPPED).astype(int)]
-        size = inputs.input_size(config)
+        size = embedder.preprocess.input_size
         images = np.stack([query.image(row, size) for row in rows])
-        normalise = inputs.normalisation(config, network.mean)
-        taps = jax.jit(lambda v, x, net=single, norm=normalise: net.apply(v, norm(x), train=False))(
-            variables, images
-        )
+        taps = jax.jit(
+            lambda v, x, e=embedder: e.model.apply(v, e.preprocess.test(x), train=False)
+        )(embedder.variables, images)
         last = np.asarray(taps["res4"], np.float32)
         # The rule was made for the paper's 14 x 14; two columns are most of a small map.
         drop = min(last.shape[1:3]) >= FEWEST_PLACES
@@ -82,11 +80,9 @@ def activation_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
 def camera_pairs(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     """identif_verif, Fig. 6: mAP and rank-1 between each two cameras."""
     (run,) = runs.values()
-    network, sources = _opened(run, protocol)
-    query, gallery = sources["query"], sources["gallery"]
-    matrix = evaluation.camera_pair_matrix(
-        protocols.embed(network, query), protocols.embed(network, gallery), query, gallery
-    )
+    embedder, _, subsets = _opened(run, protocol)
+    query, gallery = subsets["query"], subsets["gallery"]
+    matrix = evaluation.camera_pair_matrix(embedder(query), embedder(gallery), query, gallery)
     panels = {"mAP": matrix.map_trapezoid, "rank-1": matrix.rank1}
     return visual.camera_pair_heat_map(panels, cameras=matrix.cameras)
 
@@ -102,10 +98,9 @@ def ranked_lists(
         headings: the kinds of queries that are shown, with the heading of each.
     """
     (run,) = runs.values()
-    network, sources = _opened(run, protocol)
-    protocol = protocol or run.config.evaluation.protocol
-    arrays = protocols.evaluate(network, sources, protocol).arrays
-    shown = protocols.shown_lists(sources, arrays)
+    embedder, chosen, subsets = _opened(run, protocol)
+    arrays = job.arrays_of(chosen.evaluate(embedder, subsets))
+    shown = job.shown_lists(chosen, subsets, arrays)
     groups: dict[str, list[visual.RankedList]] = {heading: [] for heading in headings.values()}
     for place, kind in enumerate(arrays["ranked_kind"]):
         group = groups.get(headings.get(str(kind), ""))
@@ -137,16 +132,16 @@ def distractor_curve(runs: Mapping[str, job.Job], protocol: str) -> Figure:
         results, _ = evaluation_of(
             run.workdir, protocol="distractors", data_dir=str(run.data_dir), reuse=True
         )
-        metrics = results["metrics"]
-        own = protocols.open_sources(run.data_dir, run.config, "single-query", split=run.split)
+        metrics = results.metrics
+        _, _, own = _opened(run, "single-query")
         num_own = len(own["gallery"])
-        parts = protocols.PARTS_OF_DISTRACTORS
-        sizes = [num_own + round(p * (results["num_gallery"] - num_own)) for p in parts.values()]
+        parts = DISTRACTOR_SHARES
+        sizes = [num_own + round(p * (results.num_gallery - num_own)) for p in parts.values()]
         without, _ = evaluation_of(
             run.workdir, protocol="single-query", data_dir=str(run.data_dir), reuse=True
         )
         values = [
-            [without["metrics"][name], *(metrics[part + name] for part in parts)]
+            [without.metrics[name], *(metrics[part + name] for part in parts)]
             for name in ("rank1", "map_trapezoid")
         ]
         curves[heading] = (np.array([num_own, *sizes]), *map(np.array, values))
@@ -156,17 +151,15 @@ def distractor_curve(runs: Mapping[str, job.Job], protocol: str) -> Figure:
 def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
     """csn, Fig. 4: what each level finds of two parts, in a match and in a confusing image."""
     (run,) = runs.values()
-    network, sources = _opened(run, protocol)
-    config = network.config
-    model = networks.build_backbone(config)
+    embedder, chosen, subsets = _opened(run, protocol)
+    model = embedder.model
     if model.attention != "stn" or not model.dividing:
         raise ValueError(
             f"the figure shows what spatial transformers attend to in stripes, and {run.workdir} "
             f"has attention={model.attention}, dividing={model.dividing}"
         )
-    arrays = protocols.evaluate(network, sources, protocol or run.config.evaluation.protocol).arrays
-    query = sources.get("query", sources.get("test"))
-    gallery = sources.get("gallery", query)
+    arrays = job.arrays_of(chosen.evaluate(embedder, subsets))
+    query, gallery = chosen.shown(subsets)
     pairs = []
     for row, tests, matches, distances in zip(
         *(arrays[f"ranked_{name}"] for name in ("queries", "gallery", "match", "distance")),
@@ -184,14 +177,14 @@ def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
         )
     pairs = pairs[-2 * NUM_COMPARED :]  # The last queries of the lists are random ones.
     rows, tests, headings = zip(*pairs, strict=True)
-    size = inputs.input_size(config)
+    size = embedder.preprocess.input_size
     images = [
         np.stack([source.image(row, size) for row in side])
         for source, side in ((query, rows), (gallery, tests))
     ]
-    normalise = inputs.normalisation(config, network.mean)
-    taps = jax.jit(lambda v, a, b: model.apply(v, normalise(a), normalise(b), train=False))(
-        network.variables, *images
+    seen = embedder.preprocess.test
+    taps = jax.jit(lambda v, a, b: model.apply(v, seen(a), seen(b), train=False))(
+        embedder.variables, *images
     )
     levels = {}
     for level in model.part_sizes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -11,7 +10,7 @@ from typing import Any
 
 import jax
 
-import reid_jax
+from reid_jax.versions import versions
 
 __all__ = ["commit", "machine", "versions"]
 
@@ -23,13 +22,6 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that the numbers depend on."""
-    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    found = {name: importlib.metadata.version(name) for name in packages}
-    return found | {"python": platform.python_version(), "reid_jax": reid_jax.__version__}
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.workdir import Numbers, Results
 from reid_jax import report
 
-__all__ = ["summarize", "summary_table", "summary_text"]
+__all__ = ["summarize", "summary_table", "summary_text", "tested_text"]
 
 _SAME_KIND = (
     "exp",
@@ -81,12 +81,8 @@ def summary_table(results: Results) -> report.Table:
     }
     columns = [name for name in report.METRIC_HEADINGS if name in ours]
     columns += [name for name in ours if name not in columns]
-    where = results.dataset
-    if results.partition is not None:
-        split = "several splits" if results.split is None else f"split {results.split}"
-        where += f" ({results.partition}, {split})"
-    parts = [f"{results.exp} on {where}", results.protocol]
-    if results.shortlist:
+    parts = [f"{results.exp} on {_where(results)}", results.protocol]
+    if results.shortlist and "shortlist" not in results.protocol:
         parts.append(f"shortlist {results.shortlist}")
     parts.append(f"{results.scale} scale")
     parts.append(f"seed {results.seed}" if results.num_runs is None else f"{results.num_runs} runs")
@@ -94,6 +90,18 @@ def summary_table(results: Results) -> report.Table:
     if results.paper:
         row["paper"] = results.paper
     return report.Table(", ".join(parts), columns, [row], data_source=results.data_source)
+
+
+def tested_text(results: Results) -> str:
+    """What was measured: protocol (with its shortlist), data set, partition and split."""
+    return f"{results.protocol}, {_where(results)}"
+
+
+def _where(results: Results) -> str:
+    if results.partition is None:
+        return results.dataset
+    split = "several splits" if results.split is None else f"split {results.split}"
+    return f"{results.dataset} ({results.partition}, {split})"
 
 
 def summary_text(results: Results) -> str:

@@ -1,3 +1,57 @@
-"""Person re-identification in JAX: five papers as pure functions and carried state."""
+"""Person re-identification in JAX: five papers, one pure-function code base.
+
+    import reid_jax as rj
+
+Subpackages are imported on first use; ``fit``, ``Embedder``, ``Preprocess`` and ``Scoring`` stand
+at the top.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_TOP = {
+    "Embedder": "embedder",
+    "Preprocess": "preprocess",
+    "Scoring": "embedder",
+    "fit": "training",
+}
+_SUBPACKAGES = (
+    "augment",
+    "checkpoint",
+    "data",
+    "deviations",
+    "distances",
+    "embedder",
+    "evaluation",
+    "keys",
+    "losses",
+    "models",
+    "objectives",
+    "ops",
+    "parallel",
+    "preprocess",
+    "pretrained",
+    "protocols",
+    "report",
+    "schema",
+    "training",
+    "visual",
+)
+
+__all__ = [*_TOP, *_SUBPACKAGES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TOP:
+        return getattr(importlib.import_module(f"reid_jax.{_TOP[name]}"), name)
+    if name in _SUBPACKAGES:
+        return importlib.import_module(f"reid_jax.{name}")
+    raise AttributeError(f"module 'reid_jax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,10 +1,15 @@
 """Augmentation on the device, keyed per row, so that the batch's layout does not matter.
 
 Images are [B, H, W, 3], ``keys`` are [B] keys of which each function uses its own row's. A row's
-result depends on its pixels and its key alone.
+result depends on its pixels and its key alone. The functions do the work; the objects
+(:class:`Flip`, :class:`Shift`, ...) hold a function's constants for
+:class:`~reid_jax.Preprocess`, which gives each of them a stream of keys of its own.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +18,23 @@ from jax import lax
 from reid_jax.keys import as_row_keys
 
 __all__ = [
+    "AUGMENTATIONS",
+    "Augmentation",
+    "Crop",
+    "Erase",
+    "Flip",
+    "FlipOrShift",
+    "Shift",
     "flip_or_shift",
-    "normalise",
     "random_crop",
     "random_erase",
     "random_flip",
     "random_shift",
+    "standardise",
 ]
 
 
-def normalise(images: jax.Array, *, mean: jax.Array, std: jax.Array) -> jax.Array:
+def standardise(images: jax.Array, *, mean: jax.Array, std: jax.Array) -> jax.Array:
     """(image - mean) / std in float32.
 
     Args:
@@ -154,3 +166,111 @@ def random_erase(
 
     mask = jax.vmap(inside)(as_row_keys(keys, len(images)))
     return jnp.where(mask[..., None], jnp.asarray(fill, images.dtype), images)
+
+
+# Objects ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """One random change of training images, with its constants.
+
+    Attributes:
+        on_pixels: whether it changes stored pixels, before the mean is subtracted and the window is
+            cut, or what the network sees.
+    """
+
+    on_pixels: ClassVar[bool]
+
+    def __call__(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Changes each image [B, H, W, 3] by its row's key [B]."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Flip(Augmentation):
+    """Mirrors each image left to right with probability one half."""
+
+    on_pixels: ClassVar[bool] = False
+
+    def __call__(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Changes each image [B, H, W, 3] by its row's key [B]."""
+        return random_flip(images, keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift(Augmentation):
+    """Moves each image by up to some pixels each way; see :func:`random_shift`.
+
+    Attributes:
+        pixels: both ways, or (vertical, horizontal).
+        fill: value of the pixels that come in, in [0, 255]; None repeats the border outward.
+    """
+
+    pixels: int | tuple[int, int]
+    fill: float | None = None
+    on_pixels: ClassVar[bool] = True
+
+    def __call__(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Changes each image [B, H, W, 3] by its row's key [B]."""
+        return random_shift(images, keys, padding=self.pixels, fill=self.fill)
+
+
+@dataclasses.dataclass(frozen=True)
+class FlipOrShift(Augmentation):
+    """Draws each image from its copies: as it is, mirrored, or shifted; see :func:`flip_or_shift`.
+
+    Attributes:
+        pixels: of the shifted copies, both ways, or (vertical, horizontal).
+        num_shifted: shifted copies beside the two others, all equally likely.
+        fill: value of the pixels that come in, in [0, 255]; None repeats the border outward.
+    """
+
+    pixels: int | tuple[int, int]
+    num_shifted: int
+    fill: float | None = 0
+    on_pixels: ClassVar[bool] = True
+
+    def __call__(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Changes each image [B, H, W, 3] by its row's key [B]."""
+        return flip_or_shift(
+            images, keys, padding=self.pixels, fill=self.fill, num_shifted=self.num_shifted
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Crop(Augmentation):
+    """Cuts a window at a uniform place of each image; see :func:`random_crop`.
+
+    Attributes:
+        size: (height, width) of the window.
+    """
+
+    size: tuple[int, int]
+    on_pixels: ClassVar[bool] = False
+
+    def __call__(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Cuts each image [B, H, W, 3] by its row's key [B]."""
+        return random_crop(images, keys, size=self.size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Erase(Augmentation):
+    """Replaces one random rectangle of an image by the mean colour; see :func:`random_erase`.
+
+    Attributes:
+        probability: of an image being erased at all.
+    """
+
+    probability: float = 0.5
+    on_pixels: ClassVar[bool] = False
+
+    def __call__(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Changes each image [B, H, W, 3], mean subtracted, by its row's key [B]."""
+        return random_erase(images, keys, probability=self.probability, fill=jnp.zeros(3))
+
+
+AUGMENTATIONS: dict[str, Any] = {
+    kind.__name__: kind for kind in (Flip, Shift, FlipOrShift, Crop, Erase)
+}
+"""The augmentations by the name that a saved model has for them."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-__all__ = ["DISTANCES", "cosine", "euclidean", "squared_euclidean"]
+__all__ = ["DISTANCES", "cosine", "euclidean", "squared_euclidean", "unit_rows"]
 
 
 def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -65,6 +65,19 @@ def euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sqrt(jnp.maximum(squared_euclidean(a, b), 1e-12))
 
 
+def unit_rows(rows: jax.Array) -> jax.Array:
+    """Scales rows to unit Euclidean length, with a finite gradient at zero.
+
+    Args:
+        rows: [..., D], any real dtype.
+
+    Returns:
+        Like ``rows``. A row of zeros stays zero, and one shorter than 1e-6 stays shorter than 1.
+    """
+    squared = jnp.sum(rows**2, axis=-1, keepdims=True)
+    return rows * lax.rsqrt(jnp.maximum(squared, 1e-12))
+
+
 def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     r"""Cosine distance between every row of one set and every row of another.
 
@@ -83,7 +96,7 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     Deviation: a row of zeros has distance 1 to every row, and gradient 0.
     """
     a, b = _row_pairs(a, b)
-    return 1 - jnp.matmul(_unit_rows(a), _unit_rows(b).T, precision=lax.Precision.HIGHEST)
+    return 1 - jnp.matmul(unit_rows(a), unit_rows(b).T, precision=lax.Precision.HIGHEST)
 
 
 DISTANCES = {
@@ -104,13 +117,6 @@ def _common_offset(x):
     spread = jnp.max(jnp.abs(x - mean), initial=0)
     grid = jnp.ldexp(jnp.ones_like(spread), jnp.frexp(spread)[1] - 1)
     return jnp.where(spread > 0, jnp.round(mean / grid) * grid, mean)
-
-
-def _unit_rows(x):
-    squared_norm = jnp.sum(x * x, axis=1, keepdims=True)
-    # The inner where keeps the gradient of the square root finite on the branch that is not taken.
-    norm = jnp.sqrt(jnp.where(squared_norm > 0, squared_norm, 1))
-    return jnp.where(squared_norm > 0, x / norm, 0)
 
 
 def _row_pairs(a, b):

@@ -143,11 +143,14 @@ def test_erase_fills_one_rectangle():
     np.testing.assert_array_equal(none, IMAGES)
 
 
-def test_normalise():
+def test_standardise():
     mean, std = np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 8.0])
-    ours = augment.normalise(IMAGES, mean=mean, std=std)
+    ours = augment.standardise(IMAGES, mean=mean, std=std)
     np.testing.assert_allclose(ours, (IMAGES - mean) / std, rtol=1e-6)
     image = RNG.random((12, 8, 3)) * 255
     np.testing.assert_allclose(
-        augment.normalise(IMAGES, mean=image, std=std), (IMAGES - image) / std, rtol=1e-4, atol=1e-5
+        augment.standardise(IMAGES, mean=image, std=std),
+        (IMAGES - image) / std,
+        rtol=1e-4,
+        atol=1e-5,
     )

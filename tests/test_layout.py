@@ -14,12 +14,18 @@ import reid_jax
 
 ROOT = Path(__file__).parents[1]
 
-FOUNDATION = {"schema", "keys", "distances", "parallel", "ops", "files", "deviations"}
-MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained"}
+FOUNDATION = {
+    *("schema", "keys", "distances", "parallel", "ops", "files", "deviations", "versions"),
+}
+MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained", "checkpoint"}
 ALLOWED = {
     **dict.fromkeys(FOUNDATION, FOUNDATION),
     **dict.fromkeys(MIDDLE, FOUNDATION),
-    "training": FOUNDATION | MIDDLE,
+    "preprocess": FOUNDATION | {"augment"},
+    "objectives": FOUNDATION | {"losses"},
+    "embedder": FOUNDATION | MIDDLE | {"preprocess"},
+    "training": FOUNDATION | MIDDLE | {"preprocess", "objectives", "embedder"},
+    "protocols": FOUNDATION | {"data", "evaluation", "embedder"},
     "visual": FOUNDATION | {"evaluation"},
     "report": FOUNDATION | {"evaluation", "visual"},
 }

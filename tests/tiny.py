@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from reid_jax import augment, losses, models, parallel, training
+from reid_jax import augment, models, objectives, parallel, training
 from reid_jax.keys import batch_keys
-from reid_jax.training import objectives, schedules
+from reid_jax.training import schedules
 
 BATCH, IDENTITIES, IMAGE = 16, 5, (36, 32, 3)
 
@@ -64,7 +64,7 @@ def preprocess(images, keys):
     """Random shift and flip, then normalisation."""
     shift, flip = jax.vmap(jax.random.split, out_axes=1)(keys)
     images = augment.random_flip(augment.random_shift(images, shift, padding=2), flip)
-    return augment.normalise(images, mean=np.full(3, 120.0), std=np.full(3, 64.0))
+    return augment.standardise(images, mean=np.full(3, 120.0), std=np.full(3, 64.0))
 
 
 LEARNING_RATE = schedules.step_decay(0.05, boundaries=[2])
@@ -75,16 +75,12 @@ def make(objective_name, gradient="autodiff", axis_name=None, learning_rate=LEAR
     model = models.ResNet(
         blocks=(1, 1), bottleneck=False, width=4, num_identities=IDENTITIES, dropout=0.5
     )
-    objective, loss_state = objectives.softmax, None
+    objective = objectives.softmax()
     if objective_name == "batch_contrastive":
-        objective = functools.partial(
-            objectives.batch_contrastive,
-            margin=1.0,
-            center_rate=0.5,
-            loss_weight=0.3,
-            gradient=gradient,
+        objective = objectives.batch_contrastive(
+            margin=1.0, center_rate=0.5, loss_weight=0.3, gradient=gradient
         )
-        loss_state = losses.init_centers(IDENTITIES, 8)
+    loss_state = objective.init(np.arange(IDENTITIES), 8)
     optimizer = schedules.sgd(learning_rate, momentum=0.9, weight_decay=5e-4)
     step = training.make_train_step(
         model, optimizer, objective, axis_name=axis_name, preprocess=preprocess
@@ -108,14 +104,14 @@ def fit(workdir, *, num_devices=1, num_steps=8, checkpoint_every=2, batches=batc
     step, state, devices = pmapped(num_devices)
     checkpoints = training.Checkpoints(workdir)
     try:
-        return training.fit(
+        return training.train(
             state,
             step,
             batches,
             devices=devices,
             images_per_step=BATCH,
-            schedule=training.Schedule(
-                num_steps=num_steps,
+            num_steps=num_steps,
+            intervals=training.Intervals(
                 log_every=3,
                 checkpoint_every=checkpoint_every,
                 validate_every=kwargs.pop("validate_every", 0),

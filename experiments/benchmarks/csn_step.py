@@ -24,7 +24,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments.run import keep_freed_memory
+from experiments.launch import keep_freed_memory
 from reid_jax import evaluation, models, training
 from reid_jax.training import objectives, schedules
 
@@ -45,13 +45,8 @@ def batch_of(num_pairs: int) -> dict[str, np.ndarray]:
 def ours(correlation: str, batch: dict[str, np.ndarray]) -> tuple[Callable[[], None], float]:
     """A function that takes one step, and the seconds of its compilation."""
     model = models.build("csn", correlation=correlation)
-    objective = functools.partial(
-        objectives.csn,
-        ranking_weight=1.0,
-        margin=1.0,
-        prior_weight=0.1,
-        min_scale=0.1,
-        limit=1.0,
+    objective = objectives.csn(
+        ranking_weight=1.0, margin=1.0, prior_weight=0.1, min_scale=0.1, limit=1.0
     )
     optimizer = schedules.adam(lambda step: 5e-4, weight_decay=5e-4)
     image = np.zeros((1, *SIZE), np.float32)

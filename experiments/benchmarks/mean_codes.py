@@ -12,7 +12,6 @@ images is added.
 from __future__ import annotations
 
 import argparse
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.run import keep_freed_memory
-from reid_jax import models, parallel, training
-from reid_jax.training import mean_codes, objectives, schedules
+from experiments.launch import keep_freed_memory
+from reid_jax import models, objectives, parallel, training
+from reid_jax.training import schedules
 
+MEANS = {"exact": objectives.exact_means, "bank": objectives.bank_means}
 NUM_IDENTITIES, WEIGHTS = 57, {"compact_weight": 5e-5, "scatter_weight": 1e-6}
 
 
@@ -40,10 +40,10 @@ def make(
     labels = np.arange(len(images), dtype=np.int32) % NUM_IDENTITIES
     model = models.build("resnet18", width=options.width, num_identities=NUM_IDENTITIES)
     single = models.build("resnet18", width=options.width)
-    objective, loss_state = objectives.softmax, None
+    objective = objectives.softmax()
     if means:
-        objective = functools.partial(objectives.inherent, means=means, **WEIGHTS)
-        loss_state = mean_codes.init_mean_codes(labels, 8 * options.width, means=means)
+        objective = objectives.inherent(means=MEANS[means](), **WEIGHTS)
+    loss_state = objective.init(labels, 8 * options.width)
     optimizer = schedules.adam(lambda step: 1e-3, weight_decay=5e-4)
     example = np.zeros((1, *images.shape[1:]), np.float32)
     state = training.create_state(
@@ -78,7 +78,7 @@ def make(
 
     if not means:
         return take_step, None
-    recompute = mean_codes.make_refresh(embed, labels, devices=devices, block_size=128)
+    recompute = objective.refresh.make(embed, labels, devices=devices)
 
     def refresh() -> None:
         held[0] = held[0].replace(loss_state=recompute(held[0], resident))

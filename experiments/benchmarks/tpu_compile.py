@@ -32,9 +32,8 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from experiments import configs
-from experiments.methods import METHODS
-from experiments.networks import build_model
+from experiments import build
+from experiments.papers import EXPERIMENTS, build_config
 from reid_jax import parallel, training
 from reid_jax.ops import depthwise_cross_correlation
 from reid_jax.training import schedules
@@ -80,11 +79,11 @@ def correlations(device: Any, batch: int, channels: int) -> None:
 
 def step(devices: Any) -> None:
     """The paper's step on CUHK03, its batch shared by all devices."""
-    config = configs.build_config("csn_cuhk03", configs.EXPERIMENTS, scale="paper")
-    model = build_model(config, 2)
+    config = build_config("csn_cuhk03", EXPERIMENTS, scale="paper")
+    model = build.network(config, 2)
     size, pairs = tuple(config.data.image_size), config.sampler.batch_size
     optimizer = schedules.adam(lambda step: 5e-4, weight_decay=config.optimizer.weight_decay)
-    objective = METHODS["csn"](config, np.zeros(2, np.int32), 0).objective
+    objective = build.objective(config)
     image = np.zeros((1, *size, 3), np.float32)
     state = jax.eval_shape(
         lambda key: training.create_state(model, optimizer, image, image, key=key),

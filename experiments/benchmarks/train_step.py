@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.run import keep_freed_memory
+from experiments.launch import keep_freed_memory
 from reid_jax import models
 
 NUM_IDENTITIES = 751

@@ -7,6 +7,7 @@ A :class:`Config` is checked when it is made, by ``dataclasses.replace`` too, an
 from experiments.config.sections import (
     LOSS_KEYS,
     MODEL_KEYS,
+    PROTOCOL_NAMES,
     SECTIONS,
     Config,
     Data,
@@ -20,6 +21,7 @@ from experiments.config.sections import (
     check,
 )
 from experiments.config.text import (
+    as_dict,
     from_dict,
     from_json,
     load_config,
@@ -32,6 +34,7 @@ from experiments.config.text import (
 __all__ = [
     "LOSS_KEYS",
     "MODEL_KEYS",
+    "PROTOCOL_NAMES",
     "SECTIONS",
     "Config",
     "Data",
@@ -41,6 +44,7 @@ __all__ = [
     "Optimizer",
     "Sampler",
     "Train",
+    "as_dict",
     "changed",
     "check",
     "from_dict",

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
-from experiments.config.values import checked
+from experiments.config.values import checked, known_values
 
 __all__ = [
     "LOSS_KEYS",
     "MODEL_KEYS",
+    "PROTOCOL_NAMES",
     "SECTIONS",
     "Config",
     "Data",
@@ -112,6 +113,9 @@ class Model(_Section):
         Literal["after_square", "before_square"], _is("where the head `square` drops its share")
     ] = "after_square"
     weights: Annotated[str, _is("file of pre-trained weights; empty: from scratch")] = ""
+    weights_prefix: Annotated[
+        str, _is("what all names in that file begin with and the network's do not, such as module.")
+    ] = ""
     start_from: Annotated[
         str, _is("work directory of a finished run whose network is taken; empty: none")
     ] = ""
@@ -321,6 +325,9 @@ class Evaluation(_Section):
     ] = 0.0
     epsilon: Annotated[Real, _is("see distance_weight")] = 1e-4
 
+
+PROTOCOL_NAMES = known_values(typing.get_type_hints(Evaluation, include_extras=True)["protocol"])
+"""The protocols, known without importing what they do."""
 
 SECTIONS: dict[str, type[_Section]] = {
     section.__name__.lower(): section

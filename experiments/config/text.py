@@ -20,6 +20,7 @@ from experiments.config.sections import (
 from experiments.config.values import among, checked, limits_text, parsed, type_text
 
 __all__ = [
+    "as_dict",
     "from_dict",
     "from_json",
     "load_config",
@@ -56,6 +57,11 @@ def parse_overrides(config: Config, overrides: Iterable[str]) -> Config:
     if "start_from" in (model := changes.get("model", {})):
         model.setdefault("start_exp", "")
     return changed(config, **changes)
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """The config as the tree of sections that JSON gives back, from which :func:`from_dict` is."""
+    return json.loads(to_json(config))
 
 
 def to_json(config: Config) -> str:

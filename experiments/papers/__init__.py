@@ -22,6 +22,8 @@ __all__ = [
     "PaperFigure",
     "PaperTable",
     "build_config",
+    "method_of",
+    "notes_of",
     "paper_row",
     "row_keys",
     "slug",
@@ -34,3 +36,15 @@ TABLES: dict[str, PaperTable | PaperComplexity] = {
     k: v for m in _PAPERS for k, v in m.TABLES.items()
 }
 FIGURES: dict[str, PaperFigure] = {k: v for m in _PAPERS for k, v in m.FIGURES.items()}
+
+
+def method_of(exp: str) -> str:
+    """Name of the paper of an experiment, such as ``clever``; '' for a config of one's own."""
+    name = exp.partition(":")[0]
+    return next((m.__name__.rpartition(".")[2] for m in _PAPERS if name in m.EXPERIMENTS), "")
+
+
+def notes_of(exp: str) -> str:
+    """The docstring of an experiment's paper, whose ``Deviation:`` notes belong in its report."""
+    method = method_of(exp)
+    return next((m.__doc__ or "" for m in _PAPERS if m.__name__.endswith(f".{method}")), "")

@@ -1,5 +1,6 @@
 """Prepared data sets, samplers and the input pipeline."""
 
+from reid_jax.data.images import ImageList, as_images, unreadable
 from reid_jax.data.landmarks import (
     LandmarkQuery,
     batches_by_size,
@@ -10,7 +11,7 @@ from reid_jax.data.landmarks import (
 )
 from reid_jax.data.partitions import open_partition
 from reid_jax.data.pipeline import batch_at, batches, image_batches
-from reid_jax.data.samplers import IdentitySampler, PairSampler, UniformSampler
+from reid_jax.data.samplers import IdentitySampler, PairSampler, Sampler, UniformSampler
 from reid_jax.data.source import (
     Source,
     dataset_card,
@@ -24,10 +25,13 @@ from reid_jax.data.source import (
 
 __all__ = [
     "IdentitySampler",
+    "ImageList",
     "LandmarkQuery",
     "PairSampler",
+    "Sampler",
     "Source",
     "UniformSampler",
+    "as_images",
     "batch_at",
     "batches",
     "batches_by_size",
@@ -44,4 +48,5 @@ __all__ = [
     "open_split",
     "query_image",
     "rounded_sizes",
+    "unreadable",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from reid_jax import schema
+from reid_jax.data.images import ImageList
 from reid_jax.data.prefetch import prefetch
 from reid_jax.data.source import Source
 from reid_jax.keys import batch_keys
@@ -116,12 +117,12 @@ def batches(
 
 
 def image_batches(
-    source: Source, image_size: tuple[int, int], *, batch_size: int, rows: slice = slice(None)
+    source: ImageList, image_size: tuple[int, int], *, batch_size: int, rows: slice = slice(None)
 ) -> Iterator[np.ndarray]:
-    """The images of a source in order, decoded ahead on threads; none is left out.
+    """The images of a list in order, decoded ahead on threads; none is left out.
 
     Args:
-        source: any split.
+        source: any split, or another list of images.
         image_size: (height, width).
         batch_size: images of all batches but the last, which has what is left.
         rows: which rows of the source.
@@ -141,7 +142,7 @@ def image_batches(
     return prefetch(0, -(-len(wanted) // batch_size), make, threads=True)
 
 
-def _decoded(source: Source, rows: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+def _decoded(source: ImageList, rows: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     pixels = np.empty((len(rows), *image_size, 3), np.uint8)
     for place, row in enumerate(rows):
         pixels[place] = source.image(row, image_size)

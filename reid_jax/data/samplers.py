@@ -7,12 +7,33 @@ number.
 
 import functools
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 
 from reid_jax import keys
 
-__all__ = ["IdentitySampler", "PairSampler", "UniformSampler"]
+__all__ = ["IdentitySampler", "PairSampler", "Sampler", "UniformSampler"]
+
+
+class Sampler(Protocol):
+    """What a training needs to know of a sampler.
+
+    Attributes:
+        batch_size: rows of the global batch; pairs, where it gives pairs.
+        images_per_row: 1, or 2 for pairs.
+        notes: what a user should know of how it treats the images, a sentence each.
+    """
+
+    batch_size: int
+    images_per_row: int
+    notes: tuple[str, ...]
+
+    def num_steps(self, epochs: float) -> int:
+        """Steps that cover this many epochs, rounded up."""
+
+    def __call__(self, step: int) -> np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of the step's batch: [B], or (rows_a [P], rows_b [P], same [P])."""
 
 
 @functools.lru_cache(maxsize=8)
@@ -45,6 +66,9 @@ class UniformSampler:
     Batches run across the end of an epoch, so that every image is used exactly once per epoch
     whatever the batch size; a batch larger than the set takes rows from several epochs.
     """
+
+    images_per_row = 1
+    notes: tuple[str, ...] = ()
 
     def __init__(self, num_images: int, *, batch_size: int, seed: int):
         """Makes the sampler.
@@ -98,6 +122,9 @@ class IdentitySampler:
     drawn without replacement where the identity has K, with replacement otherwise.
     """
 
+    images_per_row = 1
+    notes: tuple[str, ...] = ()
+
     def __init__(
         self,
         identities: np.ndarray,
@@ -133,6 +160,7 @@ class IdentitySampler:
             )
         self.identities_per_batch = identities_per_batch
         self.images_per_identity = images_per_identity
+        self.batch_size = identities_per_batch * images_per_identity
         self.seed = seed
 
     def epoch(self, step: int) -> int:
@@ -199,6 +227,8 @@ class PairSampler:
     Deviation: the paper's random order is rearranged where an image has no positive partner.
     """
 
+    images_per_row = 2
+
     def __init__(
         self,
         identities: np.ndarray,
@@ -233,7 +263,7 @@ class PairSampler:
                 "(junk); leave these rows out"
             )
         self.num_images = len(identities)
-        self.num_pairs = num_pairs
+        self.num_pairs = self.batch_size = num_pairs
         self.seed = seed
         self._ratio = (
             negatives_per_positive
@@ -298,6 +328,16 @@ class PairSampler:
                 "image of another camera is of the same identity; use cross_camera=False"
             )
         self._epoch_order = functools.lru_cache(maxsize=4)(self._epoch_order)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Says how many images have no positive partner, if any."""
+        if not self.num_negative_only:
+            return ()
+        return (
+            f"{self.num_negative_only:,} of {self.num_images:,} training images have no positive "
+            "partner: they are in negative pairs only.",
+        )
 
     def epoch(self, step: int) -> int:
         """Epoch, from 0, of the first pair of the step's batch."""

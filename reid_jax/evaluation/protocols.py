@@ -142,6 +142,7 @@ def single_query(
     gallery: Images,
     *,
     distance: str = "squared_euclidean",
+    protocol: str = "single-query",
 ) -> NamedRanking:
     """The Market-1501 protocol, one image a query: protocol `single-query`.
 
@@ -151,6 +152,7 @@ def single_query(
         query: the query images.
         gallery: the gallery images, distractors (identity 0) and junk (-1) included.
         distance: a name in `reid_jax.distances.DISTANCES`.
+        protocol: the name of the result.
 
     Returns:
         NamedRanking.
@@ -159,11 +161,11 @@ def single_query(
         ValueError: as `rank_features`; on a negative camera; or, naming the cause, if no query has
             a match.
     """
-    return _ranked("single-query", query_features, gallery_features, query, gallery, distance)
+    return _ranked(protocol, query_features, gallery_features, query, gallery, distance)
 
 
 def single_query_of_distances(
-    distances: np.ndarray, query: Images, gallery: Images
+    distances: np.ndarray, query: Images, gallery: Images, *, protocol: str = "single-query"
 ) -> NamedRanking:
     """`single-query` where all distances are at hand, as of a model that scores pairs.
 
@@ -171,6 +173,7 @@ def single_query_of_distances(
         distances: [Q, G] real, in the order of `query` and `gallery`; may be negative.
         query: the query images.
         gallery: the gallery images.
+        protocol: the name of the result.
 
     Returns:
         NamedRanking, as of `single_query`; its `comparison` has rows of `query` and of `gallery`,
@@ -181,9 +184,7 @@ def single_query_of_distances(
     """
     _refuse_missing_cameras(query, gallery)
     lists = (query.identities, query.cameras, gallery.identities, gallery.cameras)
-    ranking = _named(
-        "single-query", rank(distances, *lists), [("query", query), ("gallery", gallery)]
-    )
+    ranking = _named(protocol, rank(distances, *lists), [("query", query), ("gallery", gallery)])
     match = np.asarray(query.identities)[:, None] == gallery.identities
     removed = np.broadcast_to(np.asarray(gallery.identities) == JUNK, match.shape)
     if query.cameras is not None:

@@ -7,7 +7,7 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,11 @@ import numpy as np
 from tqdm import tqdm
 
 from reid_jax import parallel
-from reid_jax.training.checkpoint import Checkpoints
+from reid_jax.checkpoint import Checkpoints
 from reid_jax.training.logs import MetricsLog
 from reid_jax.training.state import TrainState
 
-__all__ = ["NonFiniteLossError", "Schedule", "StoppedError", "fit"]
+__all__ = ["Intervals", "NonFiniteLossError", "StoppedError", "train"]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -31,25 +31,21 @@ class StoppedError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
-    """When the loop does what, in steps.
+class Intervals:
+    """How often the loop does what, in steps.
 
     Attributes:
-        num_steps: length of the training.
         log_every: how often metrics are read from the device and written.
         checkpoint_every: how often the state is saved; it always is at the end.
-        validate_every: how often ``validate`` is called, 0 for never.
-        refresh_every: how often ``refresh`` is called, the first time before the first step.
+        validate_every: how often the state is validated, and at the end; 0 for never.
     """
 
-    num_steps: int
-    log_every: int
-    checkpoint_every: int
+    log_every: int = 50
+    checkpoint_every: int = 1_000
     validate_every: int = 0
-    refresh_every: int = 1
 
 
-def fit(
+def train(
     state: TrainState,
     step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
     batches: Callable[[int], Iterator[dict[str, np.ndarray]]],
@@ -57,12 +53,15 @@ def fit(
     constants: tuple[Any, ...] = (),
     devices: Sequence[jax.Device],
     images_per_step: int,
-    schedule: Schedule,
+    num_steps: int,
+    intervals: Intervals,
     checkpoints: Checkpoints,
     workdir: Any,
-    learning_rate: Callable[[int], Any],
-    validate: Callable[[TrainState], dict[str, float]] | None = None,
+    learning_rate: Callable[[int], Any] | None = None,
+    validate: Callable[[TrainState], Mapping[str, float]] | None = None,
+    monitor: str = "map_step",
     refresh: Callable[[TrainState], Any] | None = None,
+    refresh_every: int | None = 1,
 ) -> TrainState:
     """Trains from the newest checkpoint, or from ``state`` if there is none, to the last step.
 
@@ -73,14 +72,18 @@ def fit(
         constants: further arguments of ``step``, already replicated.
         devices: this process's devices that share a batch.
         images_per_step: images of the global batch, for the rate that is shown: two for a pair.
-        schedule: lengths and intervals.
+        num_steps: length of the training.
+        intervals: how often what is done.
         checkpoints: where states go.
         workdir: where metrics go.
-        learning_rate: of each step, for the log.
-        validate: gives scores in [0, 1] of a state; the highest of its first entry is kept as best.
+        learning_rate: of each step, for the log; None where it is not known.
+        validate: gives scores in [0, 1] of a state.
+        monitor: the score of which the highest is kept as best.
         refresh: gives the loss state before a step from the state, for methods that need more than
             the batch; it is on the devices already (:func:`reid_jax.parallel.replicate`), and the
             step will donate it.
+        refresh_every: steps from one ``refresh`` to the next, the first before step 0; None for
+            that one alone.
     Returns:
         The state after the last step, on the host.
     Raises:
@@ -91,8 +94,8 @@ def fit(
     first_step = 0
     if restored is not None:
         state, first_step = restored
-        parallel.say(f"Resuming after step {first_step} of {schedule.num_steps}.")
-    if first_step >= schedule.num_steps:
+        parallel.say(f"Resuming after step {first_step} of {num_steps}.")
+    if first_step >= num_steps:
         return jax.device_get(state)
 
     checkpoints.forget_best_after(first_step)
@@ -108,7 +111,7 @@ def fit(
         stop_requested = stack.enter_context(_stop_signals())
         bar = stack.enter_context(
             tqdm(
-                total=schedule.num_steps * images_per_step,
+                total=num_steps * images_per_step,
                 initial=first_step * images_per_step,
                 desc="training",
                 unit="img",
@@ -118,19 +121,19 @@ def fit(
         )
         clock = time.perf_counter()
         iterator = batches(first_step)
-        for number in range(first_step, schedule.num_steps):
-            if refresh is not None and number % schedule.refresh_every == 0:
+        for number in range(first_step, num_steps):
+            if refresh is not None and number % (refresh_every or num_steps) == 0:
                 state = state.replace(loss_state=refresh(state))
             batch = parallel.shard(next(iterator), devices)
             state, metrics = step(state, batch, *constants)
             pending.append(metrics)
             bar.update(images_per_step)
             done = number + 1
-            last = done == schedule.num_steps
+            last = done == num_steps
             stopping = bool(stop_requested)
-            save = last or stopping or done % schedule.checkpoint_every == 0
-            check = schedule.validate_every and done % schedule.validate_every == 0
-            if save or check or done % schedule.log_every == 0:
+            save = last or stopping or done % intervals.checkpoint_every == 0
+            check = intervals.validate_every and done % intervals.validate_every == 0
+            if save or check or done % intervals.log_every == 0:
                 records = _records(pending, done - len(pending), learning_rate)
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
                 records[-1]["images_per_second"] = len(pending) * images_per_step / elapsed
@@ -140,9 +143,9 @@ def fit(
                         log.write(record, to_tensorboard=record is records[-1])
                 _require_finite(records, saved_step, checkpoints)
                 pending = []
-            if validate is not None and (check or (last and schedule.validate_every)):
+            if validate is not None and (check or (last and intervals.validate_every)):
                 scores = validate(state)
-                score = next(iter(scores.values()))
+                score = scores[monitor]
                 if log is not None:
                     log.write({"step": number, **{f"val_{k}": v for k, v in scores.items()}})
                 if best_score is None or score > best_score:
@@ -157,7 +160,7 @@ def fit(
             if stopping and not last:
                 checkpoints.wait()
                 raise StoppedError(
-                    f"Stopped after step {done} of {schedule.num_steps} and saved: the same "
+                    f"Stopped after step {done} of {num_steps} and saved: the same "
                     "command goes on from there."
                 )
         checkpoints.wait()
@@ -165,16 +168,17 @@ def fit(
 
 
 def _records(
-    pending: list[dict[str, jax.Array]], first: int, learning_rate: Callable[[int], Any]
+    pending: list[dict[str, jax.Array]],
+    first: int,
+    learning_rate: Callable[[int], Any] | None,
 ) -> list[dict[str, Any]]:
-    return [
-        {
-            "step": first + offset,
-            **{name: float(value) for name, value in metrics.items()},
-            "learning_rate": float(learning_rate(first + offset)),
-        }
-        for offset, metrics in enumerate(jax.device_get(pending))
-    ]
+    records = []
+    for step, metrics in enumerate(jax.device_get(pending), start=first):
+        record = {"step": step, **{name: float(value) for name, value in metrics.items()}}
+        if learning_rate is not None:
+            record["learning_rate"] = float(learning_rate(step))
+        records.append(record)
+    return records
 
 
 def _require_finite(
@@ -192,10 +196,10 @@ def _require_finite(
         if saved_step is None
         else f"the last good checkpoint is that of step {saved_step}"
     )
+    rate = f" (learning rate {bad['learning_rate']:g})" if "learning_rate" in bad else ""
     raise NonFiniteLossError(
-        f"The loss or its gradient is not finite at step {bad['step']} (learning rate "
-        f"{bad['learning_rate']:g}): {terms}; {kept}. Lower the learning rate or the loss weights "
-        "and use another --workdir."
+        f"The loss or its gradient is not finite at step {bad['step']}{rate}: {terms}; {kept}. "
+        "Lower the learning rate or the loss weights and use another --workdir."
     )
 
 

@@ -32,6 +32,11 @@ class TrainState:
     opt_state: Any
     loss_state: Any
 
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the model is applied to: ``params`` and ``batch_stats``."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 def create_state(
     model: nn.Module,

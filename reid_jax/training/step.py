@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import jax
@@ -13,12 +12,12 @@ import optax
 
 from reid_jax import parallel
 from reid_jax.keys import as_row_keys
+from reid_jax.objectives import Objective
 from reid_jax.training.state import TrainState
 
 __all__ = ["make_train_step", "with_resident_images"]
 
 Batch = dict[str, jax.Array]
-Objective = Callable[..., tuple[jax.Array, tuple[Any, dict[str, jax.Array]]]]
 Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
 
 
@@ -39,8 +38,7 @@ def make_train_step(
         model: called with ``image`` of the batch, or with ``image_a`` and ``image_b`` if the batch
             has those; a model with a field ``axis_name`` is cloned with the step's.
         optimizer: gets gradients of the global loss.
-        objective: ``objective(outputs, batch, loss_state, *, axis_name) -> (loss, (loss_state,
-            metrics))``, with the loss already reduced over all devices.
+        objective: of :mod:`reid_jax.objectives`; its loss is that of the global batch.
         axis_name: device axis of the step, or None.
         preprocess: ``preprocess(images, keys [B]) -> images``, augmentation and normalisation.
     Returns:
@@ -48,9 +46,9 @@ def make_train_step(
         global batch. A row's augmentation and dropout depend on ``batch["key"]`` alone, as two
         streams of it.
     """
-    if "axis_name" in getattr(model, "__dataclass_fields__", {}):
+    if hasattr(model, "axis_name"):
         model = model.clone(axis_name=axis_name)
-    accepted = inspect.signature(type(model).__call__).parameters
+    takes_keys = getattr(model, "takes_keys", False)
 
     def model_inputs(batch: Batch, suffix: str) -> tuple[jax.Array, dict[str, jax.Array]]:
         image, key = batch["image" + suffix], batch.get("key" + suffix)
@@ -63,8 +61,7 @@ def make_train_step(
         )
         if preprocess is not None:
             image = preprocess(image, augment_keys)
-        name = "keys" + suffix
-        return image, {name: dropout_keys} if name in accepted else {}
+        return image, {"keys" + suffix: dropout_keys} if takes_keys else {}
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         suffixes = ("_a", "_b") if "image_a" in batch else ("",)
@@ -79,8 +76,8 @@ def make_train_step(
             outputs, changed = model.apply(
                 variables, *images, train=True, mutable=["batch_stats"], **keys
             )
-            loss, (loss_state, metrics) = objective(
-                outputs, batch, state.loss_state, axis_name=axis_name
+            loss, (loss_state, metrics) = objective.loss(
+                _Outputs(outputs), batch, state.loss_state, axis_name=axis_name
             )
             return loss, (changed.get("batch_stats", state.batch_stats), loss_state, metrics)
 
@@ -99,6 +96,20 @@ def make_train_step(
         return next_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
 
     return train_step
+
+
+class _Outputs(dict):
+    """A model's outputs; asking for one that it does not give says what to do."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        hint = ""
+        if name.startswith("logits"):
+            hint = ": build the model with num_identities=K, which adds the identification head"
+        elif name == "pair_logits":
+            hint = ": build models.Siamese(..., verification='square'), or a csn"
+        raise ValueError(
+            f"the objective needs {name!r}, and the model gives {', '.join(sorted(self))}{hint}."
+        )
 
 
 def with_resident_images(

@@ -1,12 +1,11 @@
 """A prepared stand-in of a few identities, and a run of a few steps on it."""
 
-import argparse
-
 import pytest
 import tiny
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
+from experiments.options import RunOptions
 
 
 @pytest.fixture(scope="session")
@@ -42,15 +41,11 @@ def options(data_dir, tmp_path):
     def make(**changed):
         values = {
             "exp": "batch_contrastive_market",
-            "dataset": None,
             "data_dir": str(data_dir),
             "workdir": str(tmp_path / "run"),
             "scale": "small",
-            "seed": 0,
-            "repeats": 1,
-            "splits": "0",
         }
-        overrides = [*tiny.OVERRIDES, *changed.pop("overrides", ())]
-        return argparse.Namespace(**{**values, **changed, "overrides": overrides})
+        overrides = (*tiny.OVERRIDES, *changed.pop("overrides", ()))
+        return RunOptions(**{**values, **changed, "overrides": overrides})
 
     return make

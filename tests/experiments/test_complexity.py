@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from experiments import complexity, configs
+from experiments import complexity, papers
 
 SHAPE = jax.ShapeDtypeStruct
 
@@ -94,7 +94,7 @@ def test_a_program_is_counted_product_by_product():
 def test_the_table_has_the_papers_numbers_and_a_compiled_count(monkeypatch):
     one = {"csn (L2, L3)": ({"name": "csn", "width": 3}, (40, 40))}
     monkeypatch.setattr(complexity, "NETWORKS", one)
-    text = complexity.markdown(configs.TABLES["csn/5"])
+    text = complexity.markdown(papers.TABLES["csn/5"])
     assert "| X-Corr |  |  |  |  |  |  |  | 2.2 | 1.58 | 10 |" in text
     row = next(line for line in text.splitlines() if line.startswith("| csn (L2, L3), 40x40"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]

@@ -6,13 +6,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import complexity, configs, figures, job, networks, protocols
-from experiments.methods import DEVIATIONS, METHODS, SAMPLERS
+from experiments import build, complexity, figures, papers
+from experiments.config import PROTOCOL_NAMES, parse_overrides
+from reid_jax import protocols
+from reid_jax.training.trainer import example_images
 
 SCALES = ("paper", "small")
 ROWS = sorted(
     f"{name}:{row}" if row else name
-    for name, experiment in configs.EXPERIMENTS.items()
+    for name, experiment in papers.EXPERIMENTS.items()
     for row in ("", *experiment.paper)
 )
 
@@ -20,37 +22,45 @@ ROWS = sorted(
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("exp", list(dict.fromkeys(ROWS)))
 def test_every_row_builds(exp, scale):
-    config = configs.build_config(exp, configs.EXPERIMENTS, scale=scale)
-    paper = configs.paper_row(exp, config, configs.EXPERIMENTS, scale=scale)
+    config = papers.build_config(exp, papers.EXPERIMENTS, scale=scale)
+    paper = papers.paper_row(exp, config, papers.EXPERIMENTS, scale=scale)
     name, _, row = exp.partition(":")
-    assert paper == configs.EXPERIMENTS[name].paper.get(row)
+    assert paper == papers.EXPERIMENTS[name].paper.get(row)
     assert paper is None or 0 < min(paper.values()) <= max(paper.values()) < 1
-    model = networks.build_model(config, 7)
-    examples = networks.example_images(config, model)
+    model = build.network(config, 7)
+    examples = example_images(model, build.preprocess(config).input_size)
     init = lambda key: model.init(key, *examples, train=False)
     variables = jax.eval_shape(init, jax.random.key(0))
     outputs = jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
     logits = [value.shape for key, value in outputs.items() if key.startswith("logits")]
     assert logits == [(1, 7)] * (len(logits))
-    assert bool(logits) == config.model.get("identification", False)
+    assert bool(logits) == config.model.identification
     dims = [v.shape[1] for k, v in outputs.items() if k in ("embedding", "embedding_a")]
-    assert bool(dims) != networks.compares_pairs(config)
-    objective = METHODS[config.method](config, np.arange(50) % 7, *dims or [0]).objective
-    assert callable(objective)
-    assert "axis_name" in inspect.signature(objective).parameters
-    assert DEVIATIONS[config.method]
-    sampler = SAMPLERS[config.sampler.name](config, np.arange(70) % 35, np.arange(70) // 35, 0)
+    assert bool(dims) != model.scores_pairs
+    objective = build.objective(config)
+    assert callable(objective.loss)
+    assert "axis_name" in inspect.signature(objective.loss).parameters
+    state = objective.init(np.arange(50) % 7, *dims or [0])
+    assert all(leaf.shape[-1:] in (tuple(dims), (50,)) for leaf in jax.tree.leaves(state))
+    build.notes(config)
+    sampler = build.sampler(config, np.arange(70) % 35, np.arange(70) // 35, 0)
     rows = sampler(0)
     assert len(rows[0] if isinstance(rows, tuple) else rows) == config.sampler.batch_size
-    num_steps, boundaries = job.training_length(config, sampler)
-    assert 0 < max(boundaries, default=1) < num_steps
-    assert config.evaluation.protocol in protocols.PROTOCOLS
+    length = build.length(config, sampler)
+    assert 0 < max(length.boundaries, default=1) < length.num_steps
+    protocol = build.protocol(config)
+    assert protocol.name in protocols.PROTOCOLS
+    protocol.check(build.embedder(config))
+
+
+def test_the_protocols_that_help_names_are_those_there_are():
+    assert set(PROTOCOL_NAMES) == set(protocols.PROTOCOLS)
 
 
 def test_paper_scale_is_the_papers():
     name = "batch_contrastive_market"
-    config = configs.build_config(name, configs.EXPERIMENTS, scale="paper")
-    paper = configs.paper_row(name, config, configs.EXPERIMENTS, scale="paper")
+    config = papers.build_config(name, papers.EXPERIMENTS, scale="paper")
+    paper = papers.paper_row(name, config, papers.EXPERIMENTS, scale="paper")
     assert paper == {"rank1": 0.8640, "rank5": 0.9445, "rank10": 0.9648, "map_trapezoid": 0.6764}
     assert config.data.image_size == (256, 128)
     assert config.sampler.batch_size == 16
@@ -63,14 +73,14 @@ def test_paper_scale_is_the_papers():
 
 def test_a_row_sets_its_values_and_is_no_longer_the_papers():
     exp = "batch_contrastive_market:margin=0.5,gradient=eq8,loss_weight=10"
-    config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
+    config = papers.build_config(exp, papers.EXPERIMENTS, scale="paper")
     assert (config.loss.margin, config.loss.gradient, config.loss.loss_weight) == (0.5, "eq8", 10.0)
-    assert configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper") is None
+    assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="paper") is None
     exp = "batch_contrastive_market:margin=1.0,loss_weight=1"
-    config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
-    assert configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper") is not None
-    configs.apply_overrides(config, ["loss.loss_weight=0.1"])
-    assert configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper") is None
+    config = papers.build_config(exp, papers.EXPERIMENTS, scale="paper")
+    assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="paper") is not None
+    config = parse_overrides(config, ["loss.loss_weight=0.1"])
+    assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="paper") is None
 
 
 @pytest.mark.parametrize(
@@ -86,7 +96,7 @@ def test_a_row_sets_its_values_and_is_no_longer_the_papers():
 )
 def test_wrong_experiments_list_the_known(exp, message):
     with pytest.raises(ValueError, match=message):
-        configs.build_config(exp, configs.EXPERIMENTS, scale="small")
+        papers.build_config(exp, papers.EXPERIMENTS, scale="small")
 
 
 @pytest.mark.parametrize(
@@ -102,15 +112,15 @@ def test_wrong_experiments_list_the_known(exp, message):
     ],
 )
 def test_wrong_overrides_list_the_known(override, message):
-    config = configs.build_config("softmax_market", configs.EXPERIMENTS, scale="small")
+    config = papers.build_config("softmax_market", papers.EXPERIMENTS, scale="small")
     with pytest.raises(ValueError, match=message):
-        configs.apply_overrides(config, [override])
+        parse_overrides(config, [override])
 
 
 def test_overrides_keep_types():
-    config = configs.build_config("softmax_market", configs.EXPERIMENTS, scale="small")
+    config = papers.build_config("softmax_market", papers.EXPERIMENTS, scale="small")
     overrides = ["optimizer.learning_rate=1", "optimizer.boundaries=(3,4)", "data.flip=false"]
-    configs.apply_overrides(config, [*overrides, "model.weights=a=b.pth"])
+    config = parse_overrides(config, [*overrides, "model.weights=a=b.pth"])
     assert config.optimizer.learning_rate == 1.0
     assert isinstance(config.optimizer.learning_rate, float)
     assert config.optimizer.boundaries == (3, 4)
@@ -118,10 +128,10 @@ def test_overrides_keep_types():
     assert config.model.weights == "a=b.pth"
 
 
-@pytest.mark.parametrize("name", sorted(configs.TABLES))
+@pytest.mark.parametrize("name", sorted(papers.TABLES))
 def test_tables_are_rectangular_and_name_rows(name):
-    table = configs.TABLES[name]
-    if isinstance(table, configs.PaperComplexity):
+    table = papers.TABLES[name]
+    if isinstance(table, papers.PaperComplexity):
         assert table.printed.keys() <= complexity.NETWORKS.keys()
         assert {len(row) for row in (*table.literature, *table.printed.values())} == {3, 4}
         return
@@ -132,8 +142,8 @@ def test_tables_are_rectangular_and_name_rows(name):
     for column in table.columns:
         assert "/" not in column or column.partition("/")[0] in protocols.PROTOCOLS
     for _, exp, *printed in table.rows:
-        config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
-        paper = configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper")
+        config = papers.build_config(exp, papers.EXPERIMENTS, scale="paper")
+        paper = papers.paper_row(exp, config, papers.EXPERIMENTS, scale="paper")
         own = {
             column: number
             for column, number in zip(table.columns, printed, strict=True)
@@ -143,7 +153,7 @@ def test_tables_are_rectangular_and_name_rows(name):
 
 
 def test_figures_name_rows():
-    for figure in configs.FIGURES.values():
+    for figure in papers.FIGURES.values():
         assert figure.draw in figures.FIGURES
         for exp in figure.rows.values():
-            configs.build_config(exp, configs.EXPERIMENTS, scale="small")
+            papers.build_config(exp, papers.EXPERIMENTS, scale="small")

@@ -1,5 +1,7 @@
 """Runs of csn: trained on pairs, scored pair by pair, looked at level by level."""
 
+import argparse
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,8 +12,12 @@ from etils import epath
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import configs, evaluate, figures, job, networks, protocols, run, tables
+from experiments import again, build, figures, launch, printed, sources, workdir
+from experiments.config import changed
+from experiments.papers import EXPERIMENTS, build_config, slug
 from reid_jax import data, evaluation, ops
+from reid_jax.embedder import Embedder
+from reid_jax.protocols import PROTOCOLS
 from reid_jax.training.logs import read_metrics
 
 # The smallest images of which a central crop can be taken at level 2.
@@ -42,7 +48,7 @@ def on_viper(options, viper_dir, places, monkeypatch):
     monkeypatch.chdir(places)
 
     def make(exp, *overrides, **changed):
-        changed = {"workdir": None, "data_dir": str(viper_dir), **changed}
+        changed = {"workdir": f"runs/{slug(exp)}", "data_dir": str(viper_dir), **changed}
         return options(exp=exp, overrides=[*SMALLER, *overrides], **changed)
 
     return make
@@ -52,14 +58,14 @@ def on_viper(options, viper_dir, places, monkeypatch):
 def finished(on_viper):
     """Options of a run of (L2, L3), done once, with their results."""
     asked = on_viper("csn_viper", "train.validate_every=0")
-    return asked, run.run_experiment(asked)
+    return asked, launch.run_experiment(asked)
 
 
 def test_pairs_are_trained_and_scored(finished):
     _, results = finished
-    assert results["protocol"] == "single-shot-one-direction"
-    assert (results["num_query"], results["num_gallery"]) == (4, 4)
-    assert results["paper"] == {"rank1": 0.4803, "rank5": 0.7290, "rank10": 0.8215}
+    assert results.protocol == "single-shot-one-direction"
+    assert (results.num_query, results.num_gallery) == (4, 4)
+    assert results.paper == {"rank1": 0.4803, "rank5": 0.7290, "rank10": 0.8215}
     records = [r for r in read_metrics("runs/csn_viper") if "loss" in r]
     record = records[0]
     assert record["loss"] == pytest.approx(
@@ -72,20 +78,20 @@ def test_pairs_are_trained_and_scored(finished):
 
 
 def test_scores_of_the_protocol_are_those_of_the_whole_network(finished, viper_dir):
-    record, network = job.load_run("runs/csn_viper")
-    sources = protocols.open_sources(viper_dir, network.config, "single-query", split=0)
-    query, gallery = sources["query"], sources["gallery"]
+    embedder = Embedder.from_run("runs/csn_viper")
+    config = launch.make_job(finished[0]).config
+    subsets = sources.subsets(viper_dir, config, PROTOCOLS["single-query"], split=0)
+    query, gallery = subsets["query"], subsets["gallery"]
     both = data.join([query, gallery], "both")
-    distance_of, _ = protocols.distances_among(network, both)
     rows = np.arange(len(both))
-    found = distance_of(rows[: len(query)], rows[len(query) :])
-    model = networks.build_model(network.config, record["num_identities"])
-    std = network.config.data.from_scratch_std
+    found = embedder.distances(query, gallery)
+    model = embedder.model
+    std = config.data.from_scratch_std
     images = np.stack([both.image(row, (80, 40)) for row in rows]).astype(np.float32)
-    images = (images - network.mean.astype(np.float32)) / std
+    images = (images - embedder.preprocess.mean.astype(np.float32)) / std
     a, b = np.divmod(np.arange(len(query) * len(gallery)), len(gallery))
     taps = jax.jit(lambda v, x, y: model.apply(v, x, y, train=False))(
-        network.variables, images[a], images[b + len(query)]
+        embedder.variables, images[a], images[b + len(query)]
     )
     probability = jax.nn.softmax(taps["pair_logits"])[:, 1]
     far = np.linalg.norm(taps["descriptor_a"] - taps["descriptor_b"], axis=1)
@@ -93,30 +99,33 @@ def test_scores_of_the_protocol_are_those_of_the_whole_network(finished, viper_d
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
     # The same through the protocol of query and gallery.
-    evaluated, _ = evaluate.evaluation_of(epath.Path("runs/csn_viper"), protocol="single-query")
+    evaluated, _ = again.evaluation_of(epath.Path("runs/csn_viper"), protocol="single-query")
     direct = evaluation.single_query_of_distances(expected, query, gallery)
-    assert evaluated["fingerprint"] == direct.fingerprint
-    assert evaluated["metrics"] == evaluation.metrics(direct.result)
+    assert evaluated.fingerprint == direct.fingerprint
+    assert evaluated.metrics == evaluation.metrics(direct.result)
     # Images of the one camera ask, then those of the other.
-    swapped = protocols.open_sources(viper_dir, network.config, "single-query-swapped", split=0)
-    assert (swapped["query"].files, swapped["gallery"].files) == (gallery.files, query.files)
-    facts = protocols.evaluate(network, swapped, "single-query-swapped").facts
-    assert facts["protocol"] == "single-query-swapped"
-    assert facts["fingerprint"] != direct.fingerprint
+    swapped = PROTOCOLS["single-query-swapped"]
+    asking, answering = swapped.shown(subsets)
+    assert (asking.files, answering.files) == (gallery.files, query.files)
+    other = swapped.evaluate(embedder, subsets)
+    assert other.protocol == "single-query-swapped"
+    assert other.fingerprint != direct.fingerprint
+    with pytest.raises(ValueError, match="scores pairs of images and has no embedding"):
+        embedder(query)
 
 
 def test_a_shortlist_is_in_the_name_where_it_is_one(finished):
-    workdir = epath.Path("runs/csn_viper")
+    directory = epath.Path("runs/csn_viper")
+    name = "single-shot-one-direction"
     for shortlist, ending in {2: ", shortlist-2", 4: "", 0: ""}.items():
-        found, path = evaluate.evaluation_of(workdir, shortlist=shortlist)
-        assert found["protocol"] == "single-shot-one-direction" + ending
-        assert path.name.endswith(f"single-shot-one-direction,shortlist-{shortlist}.json")
-    own = json.loads((workdir / "results.json").read_text())
-    assert found["metrics"] == own["metrics"]
+        found, path = again.evaluation_of(directory, shortlist=shortlist)
+        assert found.protocol == "single-shot-one-direction" + ending
+        assert path.name == f"evaluation-viper-316-316-split_0-{name}-shortlist-{shortlist}.json"
+    assert found.metrics == workdir.read_results(directory).metrics
     with pytest.raises(ValueError, match="expected a number of images"):
-        evaluate.evaluation_of(workdir, shortlist=-1)
+        again.evaluation_of(directory, shortlist=-1)
     with pytest.raises(ValueError, match="is taken from one gallery"):
-        evaluate.evaluation_of(workdir, shortlist=2, protocol="single-shot-per-query")
+        again.evaluation_of(directory, shortlist=2, protocol="single-shot-per-query")
 
 
 @pytest.mark.parametrize(
@@ -131,22 +140,22 @@ def test_a_shortlist_is_in_the_name_where_it_is_one(finished):
         ("", ("evaluation.protocol=multi-query-average",), "scores pairs of images: take single-q"),
         ("", ("evaluation.protocol=oxford5k",), "scores pairs of images: take single-query"),
         (":row=cls", ("evaluation.distance_weight=0.2",), "distance_weight=0.2 needs descriptors"),
-        ("", ("model.levels=l5",), "levels='l5' is not known; known: l2, l3"),
+        ("", ("model.levels=l5",), "levels='l5'; known: l2, l3"),
         ("", ("data.image_size=(12,8)",), "the smallest size that works is 17 x 9"),
         ("", ("optimizer.num_steps=0",), "give a number of steps"),
     ],
 )
 def test_what_cannot_be_evaluated_is_not_trained(on_viper, monkeypatch, row, overrides, message):
-    monkeypatch.setattr(job.training, "fit", lambda *args, **kwargs: pytest.fail("trained"))
+    monkeypatch.setattr("reid_jax.training.trainer.train", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ValueError, match=message):
-        run.run_experiment(on_viper(f"csn_viper{row}", *overrides, workdir="refused"))
+        launch.run_experiment(on_viper(f"csn_viper{row}", *overrides, workdir="refused"))
 
 
 def test_similarity_maps_are_those_of_the_query_with_parts_of_the_test_image(
     finished, viper_dir, monkeypatch
 ):
     asked, _ = finished
-    runs = {"(L2, L3)": run.planned_runs(run.make_job(asked), asked)[""]}
+    runs = {"(L2, L3)": launch.planned_runs(launch.make_job(asked), asked)[""]}
     drawn, draw = [], figures.visual.similarity_maps
     monkeypatch.setattr(
         figures.visual, "similarity_maps", lambda *a, **k: drawn.append((a, k)) or draw(*a, **k)
@@ -157,11 +166,14 @@ def test_similarity_maps_are_those_of_the_query_with_parts_of_the_test_image(
     assert given["headings"][1].startswith("another person, score ")
     # One query, its match and the wrong image that is nearest.
     np.testing.assert_array_equal(queries[0], queries[1])
-    record, network = job.load_run("runs/csn_viper")
-    model = networks.build_model(network.config, record["num_identities"])
-    mean, std = network.mean.astype(np.float32), network.config.data.from_scratch_std
+    embedder = Embedder.from_run("runs/csn_viper")
+    model = embedder.model
+    mean, std = (
+        embedder.preprocess.mean.astype(np.float32),
+        runs["(L2, L3)"].config.data.from_scratch_std,
+    )
     taps = jax.jit(lambda v, x, y: model.apply(v, x, y, train=False))(
-        network.variables,
+        embedder.variables,
         *((images.astype(np.float32) - mean) / std for images in (queries, tests)),
     )
     for level in (2, 3):
@@ -182,29 +194,29 @@ def test_similarity_maps_are_those_of_the_query_with_parts_of_the_test_image(
 
 def test_a_figure_without_transformers_is_refused(finished, monkeypatch):
     asked, _ = finished
-    runs = {"C2": run.planned_runs(run.make_job(asked), asked)[""]}
-    record, network = job.load_run("runs/csn_viper")
-    network.config.model.attention = "center_crop"
-    monkeypatch.setattr(job, "load_run", lambda workdir: (record, network))
+    runs = {"C2": launch.planned_runs(launch.make_job(asked), asked)[""]}
+    embedder = Embedder.from_run("runs/csn_viper")
+    other = dataclasses.replace(embedder, model=embedder.model.clone(attention="center_crop"))
+    monkeypatch.setattr(Embedder, "from_run", lambda workdir: other)
     with pytest.raises(ValueError, match="has attention=center_crop"):
         figures.FIGURES["similarity_maps"](runs, "")
 
 
 def test_rows_without_ranking_net_or_transformer(on_viper):
-    run.run_experiment(on_viper("csn_viper:row=cls", "train.validate_every=0"))
-    record = json.loads(Path("runs/csn_viper,row=cls/config.json").read_text())["config"]
+    launch.run_experiment(on_viper("csn_viper:row=cls", "train.validate_every=0"))
+    record = json.loads(Path("runs/csn_viper-row-cls/config.json").read_text())["config"]
     assert not record["model"]["ranking"]
     assert (record["loss"]["ranking_weight"], record["evaluation"]["distance_weight"]) == (0, 0)
     # The largest network, without a localisation net.
-    run.run_experiment(on_viper("csn_viper:row=c2", "train.validate_every=0"))
-    crops = json.loads(Path("runs/csn_viper,row=c2/config.json").read_text())["config"]
+    launch.run_experiment(on_viper("csn_viper:row=c2", "train.validate_every=0"))
+    crops = json.loads(Path("runs/csn_viper-row-c2/config.json").read_text())["config"]
     assert (crops["model"]["levels"], crops["model"]["attention"]) == ("l2l3l4", "center_crop")
     assert crops["loss"]["prior_weight"] == 0
 
 
 def test_an_epoch_has_as_many_positive_pairs_as_there_are():
     identities, cameras = np.repeat(np.arange(10), 4), np.tile([1, 1, 1, 2], 10)
-    config = configs.build_config("csn_cuhk03", configs.EXPERIMENTS, scale="paper")
+    config = build_config("csn_cuhk03", EXPERIMENTS, scale="paper")
     sampler = data.PairSampler(
         identities,
         cameras,
@@ -216,17 +228,16 @@ def test_an_epoch_has_as_many_positive_pairs_as_there_are():
     assert sampler.num_positive_pairs == 10 * 3 * 1
     # Four copies of an image, two negatives for a positive, five epochs. Of CUHK03's 1,160 people
     # with 4.8 images in each camera that makes 25,000 steps.
-    assert job.training_length(config, sampler)[0] == -(-5 * 30 * 16 * 3 // 256)
-    config.data.update(num_shifted=5)
-    assert job.training_length(config, sampler)[0] == -(-5 * 30 * 49 * 3 // 256)
-    config.data.flip_or_shift = ()
-    assert job.training_length(config, sampler)[0] == -(-5 * 30 * 3 // 256)
+    assert build.length(config, sampler).num_steps == -(-5 * 30 * 16 * 3 // 256)
+    config = changed(config, data={"num_shifted": 5})
+    assert build.length(config, sampler).num_steps == -(-5 * 30 * 49 * 3 // 256)
+    config = changed(config, data={"flip_or_shift": ()})
+    assert build.length(config, sampler).num_steps == -(-5 * 30 * 3 // 256)
     images = data.UniformSampler(40, batch_size=8, seed=0)
     with pytest.raises(ValueError, match="it takes pair"):
-        job.training_length(config, images)
-    config.optimizer.epoch = "pairs"
+        build.length(config, images)
     with pytest.raises(ValueError, match="known: images, positive_pairs"):
-        job.training_length(config, sampler)
+        changed(config, optimizer={"epoch": "pairs"})
 
 
 @pytest.mark.parametrize(
@@ -238,12 +249,12 @@ def test_an_epoch_has_as_many_positive_pairs_as_there_are():
 )
 def test_wrong_rows_say_what_is_known(on_viper, row, message):
     with pytest.raises(ValueError, match=message):
-        run.run_experiment(on_viper(f"csn_viper:{row}"))
+        launch.run_experiment(on_viper(f"csn_viper:{row}"))
 
 
-def test_table_of_complexity_needs_no_run(on_viper, monkeypatch):
-    asked = on_viper("")
-    asked.table, asked.figure, asked.results_dir = "csn/5", None, "results"
+def test_table_of_complexity_needs_no_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    asked = argparse.Namespace(table="csn/5", figure=None, results_dir="results")
     monkeypatch.setattr("experiments.complexity.markdown", lambda table: table.title)
-    tables.make(asked)
+    printed.make(asked)
     assert Path("results/csn_table_5.md").read_text() == "Table 5: model size and complexity"

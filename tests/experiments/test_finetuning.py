@@ -1,5 +1,6 @@
 """clever's pre-training on two data sets, what goes on from it, and wrong input to both."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,8 +11,11 @@ import pytest
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import configs, evaluate, inputs, job, protocols, run
+from experiments import again, build, job, launch, sources
+from experiments.papers import EXPERIMENTS, build_config, paper_row, slug
 from reid_jax import data
+from reid_jax.embedder import Embedder, read_training
+from reid_jax.protocols import PROTOCOLS
 from reid_jax.training import TrainState, create_state
 
 # A batch that one device holds alone: a program for eight takes longer to compile.
@@ -58,10 +62,10 @@ def drawn_state(model, optimizer, *images, key, loss_state=None):
     return TrainState(step, params, batch_stats, opt_state, loss_state)
 
 
-def without_steps(state, *args, checkpoints, schedule, **kwargs):
-    """As ``fit``, for a run of which only the place and the variables matter."""
-    state = state.replace(step=np.int32(schedule.num_steps))
-    checkpoints.save(state, schedule.num_steps)
+def without_steps(state, *args, checkpoints, num_steps, **kwargs):
+    """As ``train``, for a run of which only the place and the variables matter."""
+    state = state.replace(step=np.int32(num_steps))
+    checkpoints.save(state, num_steps)
     checkpoints.wait()
     return state
 
@@ -70,10 +74,10 @@ def without_steps(state, *args, checkpoints, schedule, **kwargs):
 def asked(options, places, monkeypatch):
     """Options of a tiny run in the module's places."""
     monkeypatch.chdir(places)
-    monkeypatch.setattr(job.training, "create_state", drawn_state)
+    monkeypatch.setattr("reid_jax.training.trainer.create_state", drawn_state)
 
     def make(exp, *overrides, **changed):
-        changed = {"workdir": None, "data_dir": str(places / "data"), **changed}
+        changed = {"workdir": f"runs/{slug(exp)}", "data_dir": str(places / "data"), **changed}
         return options(exp=exp, overrides=[*TINY, *overrides], **changed)
 
     return make
@@ -83,13 +87,13 @@ def asked(options, places, monkeypatch):
 def started(asked):
     """Results of the pre-training, done once."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(job.training, "fit", without_steps)
-        return run.run_experiment(asked("clever_pretrain"))
+        patched.setattr("reid_jax.training.trainer.train", without_steps)
+        return launch.run_experiment(asked("clever_pretrain"))
 
 
 def test_both_data_sets_are_joined_by_views(asked, places):
-    config = run.make_job(asked("clever_pretrain")).config
-    source = inputs.training_source(places / "data", config, split=0)
+    config = launch.make_job(asked("clever_pretrain")).config
+    source = sources.training_source(places / "data", config, split=0)
     assert source.dataset == "cuhk03+market1501"
     assert set(source.cameras) == {1, 2}
     both_sides = {}
@@ -118,66 +122,62 @@ def test_both_data_sets_are_joined_by_views(asked, places):
             seen.setdefault(int(identity), set()).add(camera <= 3)
     expected = [identity for identity, sides in seen.items() if identity > 0 and len(sides) == 2]
     assert sum(dataset == "market1501" for dataset, _ in both_sides) == len(expected) > 2
-    assert protocols.needed_datasets(config, config.evaluation.protocol) == [
+    assert sources.needed_datasets(config, build.protocol(config)) == [
         *("cuhk03", "market1501", "viper")
     ]
 
 
 def test_the_head_is_new_and_the_rest_is_that_of_the_start(started, asked, capsys):
-    assert started["trained_on"] == "cuhk03+market1501"
-    assert (started["dataset"], started["data_source"]) == ("viper", "stand-in")
-    again = {"dataset": "viper", "partition": "316-316", "split": 3}
-    evaluated, _ = evaluate.evaluation_of(START, **again)
-    assert evaluated["trained_on"] == "cuhk03+market1501"
-    assert evaluated["fingerprint"] != started["fingerprint"]
-    run.run_experiment(asked("clever_viper", *TWO_STEPS, splits="1"))
+    assert started.trained_on == "cuhk03+market1501"
+    assert (started.dataset, started.data_source) == ("viper", "stand-in")
+    evaluated, _ = again.evaluation_of(START, dataset="viper", partition="316-316", split=3)
+    assert evaluated.trained_on == "cuhk03+market1501"
+    assert evaluated.fingerprint != started.fingerprint
+    launch.run_experiment(asked("clever_viper", *TWO_STEPS, splits="1"))
     assert "comes first" not in capsys.readouterr().out
     top = Path("runs/clever_viper")
     results = json.loads((top / "split_1/results.json").read_text())
     assert results["paper"] == {"rank1": 0.5233, "rank5": 0.7941, "rank10": 0.8853}
-    record, before = job.load_run(START)
+    record, _, before = read_training(START)
     weights = results["weights"]
     assert weights["start_from"] == str(START)
     assert (weights["exp"], weights["steps"]) == ("clever_pretrain", 4)
-    assert weights["training_fingerprint"] == record["training_fingerprint"]
+    assert weights["training_fingerprint"] == record["data"]["fingerprint"]
     assert weights["kept"] == ["params/backbone/identification/kernel"]
-    own, after = job.load_run(top / "split_1")
+    own, _, after = read_training(top / "split_1")
     assert own["num_identities"] == 6
-    old, new = before.variables["params"], after.variables["params"]
+    old, new = before["params"], after["params"]
     assert new["backbone"].pop("identification")["kernel"].shape == (64, 6)
     old["backbone"].pop("identification")
     jax.tree.map(np.testing.assert_array_equal, new, old)
-    assert weights["matched"] == len(jax.tree.leaves(before.variables))
+    assert weights["matched"] == len(jax.tree.leaves(before))
     # The running averages are those of the new data.
-    averages = (v.variables["batch_stats"]["backbone"]["bn1"]["mean"] for v in (before, after))
+    averages = (v["batch_stats"]["backbone"]["bn1"]["mean"] for v in (before, after))
     assert not np.array_equal(*averages)
 
 
 def test_batch_norm_may_take_the_statistics_of_each_side(started, places):
-    _, network = job.load_run(START)
-    pool = protocols.open_sources(
-        places / "data", network.config, "single-shot-one-direction", split=0
-    )["test"]
+    running = Embedder.from_run(START)
+    config = build_config("clever_pretrain", EXPERIMENTS, scale="small")
+    protocol = build.protocol(config)
+    subsets = sources.subsets(places / "data", config, protocol, split=0)
+    pool = subsets["test"]
     rows = np.flatnonzero(pool.cameras == 1), np.flatnonzero(pool.cameras == 2)
-    network.config.model.test_statistics = "batch"
-    found = protocols.distances_among(network, pool)[0](*rows)
+    model = running.model.clone(test_statistics="batch")
+    embedder = dataclasses.replace(running, model=model)
+    found = embedder.distance_of(pool)(*rows)
     # The running averages play no part, the other images of a side do.
-    others = jax.tree.map(lambda leaf: 2 * leaf + 1, network.variables["batch_stats"])
-    moved = protocols.Network(
-        network.config, {**network.variables, "batch_stats": others}, network.mean
-    )
-    np.testing.assert_array_equal(protocols.distances_among(moved, pool)[0](*rows), found)
-    fewer = protocols.distances_among(network, pool)[0](rows[0][:-1], rows[1])
+    others = jax.tree.map(lambda leaf: 2 * leaf + 1, embedder.variables["batch_stats"])
+    moved = dataclasses.replace(embedder, variables={**embedder.variables, "batch_stats": others})
+    np.testing.assert_array_equal(moved.distance_of(pool)(*rows), found)
+    fewer = embedder.distance_of(pool)(rows[0][:-1], rows[1])
     assert np.abs(fewer - found[:-1]).max() > 1e-4
-    _, of_running = job.load_run(START)
-    assert np.abs(protocols.distances_among(of_running, pool)[0](*rows) - found).max() > 1e-3
-    facts = protocols.evaluate(network, {"test": pool}, "single-shot-one-direction").facts
-    assert facts["fingerprint"] == started["fingerprint"]
+    assert np.abs(running.distance_of(pool)(*rows) - found).max() > 1e-3
+    assert protocol.evaluate(embedder, subsets).fingerprint == started.fingerprint
     with pytest.raises(ValueError, match="needs all images of a side in one batch"):
-        protocols.check(network.config, "single-query")
-    network.config.model.test_statistics = "train"
+        PROTOCOLS["single-query"].check(embedder)
     with pytest.raises(ValueError, match="running, batch"):
-        protocols.distances_among(network, pool)
+        running.model.clone(test_statistics="train")
 
 
 @pytest.mark.parametrize(
@@ -203,16 +203,16 @@ def test_batch_norm_may_take_the_statistics_of_each_side(started, places):
 )
 def test_another_network_is_refused_with_what_differs(started, asked, exp, overrides, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        run.run_experiment(asked(exp, *overrides, workdir="refused"))
+        launch.run_experiment(asked(exp, *overrides, workdir="refused"))
     assert not Path("refused/checkpoints/last").exists() or not os.listdir(
         "refused/checkpoints/last"
     )
 
 
 def test_what_stand_ins_taught_is_not_called_official(started, asked, monkeypatch):
-    monkeypatch.setattr(protocols, "data_source", lambda *args: "official")
+    monkeypatch.setattr(sources, "data_source", lambda *args: "official")
     with pytest.raises(ValueError, match="was trained on stand-in data"):
-        run.run_experiment(asked("clever_viper", workdir="refused"))
+        launch.run_experiment(asked("clever_viper", workdir="refused"))
 
 
 def test_the_run_to_start_from_comes_first_with_its_own_values(asked, tmp_path, monkeypatch):
@@ -221,7 +221,8 @@ def test_the_run_to_start_from_comes_first_with_its_own_values(asked, tmp_path, 
     done = []
 
     def record(job):
-        done.append((job.exp, job.seed, job.split, str(job.workdir)))
+        place = job.workdir.relative_to(tmp_path)
+        done.append((job.exp, job.seed, job.split, str(place)))
         job.workdir.mkdir(parents=True)
         (job.workdir / "results.json").write_text("{}")
         raise KeyError("enough")
@@ -229,17 +230,17 @@ def test_the_run_to_start_from_comes_first_with_its_own_values(asked, tmp_path, 
     monkeypatch.setattr(job, "run", record)
     for _ in range(2):
         with pytest.raises(KeyError, match="enough"):
-            run.run_experiment(options)
+            launch.run_experiment(options)
     assert done == [
-        ("clever_pretrain:row=iv", 0, 0, "runs/clever_pretrain,row=iv"),
-        ("clever_viper:row=iv", 4, 0, "runs/clever_viper,row=iv/split_0/seed_4"),
+        ("clever_pretrain:row=iv", 0, 0, "runs/clever_pretrain-row-iv"),
+        ("clever_viper:row=iv", 4, 0, "runs/clever_viper-row-iv/split_0/seed_4"),
     ]
 
 
 def test_fine_tuning_is_described_by_its_row():
     def built(exp):
-        config = configs.build_config(exp, configs.EXPERIMENTS, scale="paper")
-        return config, configs.paper_row(exp, config, configs.EXPERIMENTS, scale="paper")
+        config = build_config(exp, EXPERIMENTS, scale="paper")
+        return config, paper_row(exp, config, EXPERIMENTS, scale="paper")
 
     config, paper = built("clever_cuhk01")
     assert (config.optimizer.head_steps, config.optimizer.num_steps) == (7_001, 7_102)
@@ -249,7 +250,7 @@ def test_fine_tuning_is_described_by_its_row():
     scratch, paper = built("clever_cuhk01:start_from=")
     assert (scratch.optimizer.num_steps, paper) == (25_000, None)
     config, paper = built("clever_viper:row=frw_ic")
-    assert config.model.start_from == "runs/clever_pretrain,row=frw_ic"
+    assert config.model.start_from == "runs/clever_pretrain-row-frw_ic"
     assert config.loss.reweighting_level == 200.0
     assert paper["rank1"] == 0.5040
 
@@ -271,19 +272,19 @@ def one_identity(source):
 )
 @pytest.mark.parametrize("exp", ["clever_pretrain", "clever_viper:start_from="])
 def test_training_sets_without_pairs_are_refused(asked, monkeypatch, exp, damage, message):
-    opened = inputs.training_source
+    opened = sources.training_source
     monkeypatch.setattr(
-        inputs, "training_source", lambda *args, **kwargs: damage(opened(*args, **kwargs))
+        sources, "training_source", lambda *args, **kwargs: damage(opened(*args, **kwargs))
     )
     with pytest.raises(ValueError, match=message):
-        run.run_experiment(asked(exp, workdir="refused"))
+        launch.run_experiment(asked(exp, workdir="refused"))
 
 
 def test_identities_of_one_camera_are_counted(asked, monkeypatch, capsys):
-    monkeypatch.setattr(job, "_optimizer", lambda *args: 1 / 0)
+    monkeypatch.setattr("reid_jax.training.trainer.create_state", lambda *args, **kwargs: 1 / 0)
     options = asked("clever_cuhk03", "data.partition=detected-1367-100", workdir="counted")
     with pytest.raises(ZeroDivisionError):
-        run.run_experiment(options)
+        launch.run_experiment(options)
     # The last identity, which view A alone saw.
     assert "3 of 51 training images have no positive partner" in capsys.readouterr().out
 
@@ -299,11 +300,11 @@ def test_identities_of_one_camera_are_counted(asked, monkeypatch, capsys):
 )
 def test_wrong_input_says_what_is_known(asked, exp, changed, message):
     with pytest.raises(ValueError, match=message):
-        run.run_experiment(asked(exp, **changed))
+        launch.run_experiment(asked(exp, **changed))
 
 
 @pytest.mark.parametrize("joined", [("cuhk03", "viper"), ("cuhk03", "dukemtmc")])
 def test_what_cannot_be_joined_is_refused(asked, places, joined):
-    config = run.make_job(asked("clever_pretrain", f"data.joined={joined}")).config
+    config = launch.make_job(asked("clever_pretrain", f"data.joined={joined}")).config
     with pytest.raises(ValueError, match="known: cuhk03, market1501, without the data set viper"):
-        inputs.training_source(places / "data", config, split=0)
+        sources.training_source(places / "data", config, split=0)

@@ -9,7 +9,9 @@ from etils import epath
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import configs, evaluate, figures, job, run
+from experiments import again, build, figures, launch
+from experiments.config import changed
+from experiments.papers import EXPERIMENTS, build_config, slug
 from reid_jax import data
 from reid_jax.training.logs import read_metrics
 
@@ -34,7 +36,7 @@ def on_pku(options, pku_dir, tmp_path, monkeypatch):
 
     def make(exp, **changed):
         overrides = [*SMALLER, "train.validate_every=1", *changed.pop("overrides", ())]
-        changed = {"workdir": None, "data_dir": str(pku_dir), **changed}
+        changed = {"workdir": f"runs/{slug(exp)}", "data_dir": str(pku_dir), **changed}
         return options(exp=exp, overrides=overrides, **changed)
 
     return make
@@ -42,21 +44,21 @@ def on_pku(options, pku_dir, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("means", ["exact", "bank"])
 def test_set3_logs_what_has_no_minimum(on_pku, means):
-    results = run.run_experiment(on_pku(f"inherent_pku:means={means}"))
-    assert results["protocol"] == "single-query"
-    assert (results["partition"], results["split"]) == ("57-57", 0)
-    assert results["num_query"] == results["num_gallery"] == 3 * 8
+    results = launch.run_experiment(on_pku(f"inherent_pku:means={means}"))
+    assert results.protocol == "single-query"
+    assert (results.partition, results.split) == ("57-57", 0)
+    assert results.num_query == results.num_gallery == 3 * 8
     # At the small scale the row has its means from the bank.
-    assert results["paper"] == (None if means == "exact" else SET3)
-    records = [r for r in read_metrics(f"runs/inherent_pku,means={means}") if "loss" in r]
+    assert results.paper == (None if means == "exact" else SET3)
+    records = [r for r in read_metrics(f"runs/inherent_pku-means-{means}") if "loss" in r]
     assert {"scatter_loss", "compact_loss", "code_norm", "code_gap"} < set(records[0])
-    swapped, _ = evaluate.evaluation_of(
-        epath.Path(f"runs/inherent_pku,means={means}"), protocol="single-query-swapped"
+    swapped, _ = again.evaluation_of(
+        epath.Path(f"runs/inherent_pku-means-{means}"), protocol="single-query-swapped"
     )
-    assert swapped["protocol"] == "single-query-swapped"
-    assert swapped["fingerprint"] != results["fingerprint"]
+    assert swapped.protocol == "single-query-swapped"
+    assert swapped.fingerprint != results.fingerprint
     asked = on_pku(f"inherent_pku:means={means}")
-    runs = {"set3": run.planned_runs(run.make_job(asked), asked)[""]}
+    runs = {"set3": launch.planned_runs(launch.make_job(asked), asked)[""]}
     drawn = figures.FIGURES["easy_to_hard"](runs, "")
     drawn.canvas.draw()
     texts = {text.get_text() for text in drawn.axes[0].texts}
@@ -67,12 +69,12 @@ def test_set3_logs_what_has_no_minimum(on_pku, means):
 
 def test_triplets_come_by_identity(on_pku):
     asked = on_pku("inherent_pku:row=resnet18_htri", overrides=("sampler.batch_size=8",))
-    results = run.run_experiment(asked)
-    assert results["method"] == "triplet"
-    record = json.loads(Path("runs/inherent_pku,row=resnet18_htri/config.json").read_text())
+    results = launch.run_experiment(asked)
+    assert (results.method, results.objective) == ("inherent", "triplet")
+    record = json.loads(Path("runs/inherent_pku-row-resnet18_htri/config.json").read_text())
     assert record["config"]["model"]["identification"] is False
     with pytest.raises(ValueError, match="is not a multiple of"):
-        run.run_experiment(
+        launch.run_experiment(
             on_pku(
                 "inherent_pku:row=resnet18_htri", workdir="w", overrides=["sampler.batch_size=6"]
             )
@@ -82,25 +84,23 @@ def test_triplets_come_by_identity(on_pku):
 def test_the_learning_rate_may_decay_from_the_middle_on():
     exp = "inherent_pku:lr_schedule=exponential"
     for scale, (middle, end) in {"paper": (150 * 28.5, 300 * 28.5), "small": (500, 1000)}.items():
-        config = configs.build_config(exp, configs.EXPERIMENTS, scale=scale)
+        config = build_config(exp, EXPERIMENTS, scale=scale)
         sampler = data.UniformSampler(912, batch_size=32, seed=0)
-        num_steps, boundaries = job.training_length(config, sampler)
-        assert (num_steps, boundaries) == (end, (middle,))
+        length = build.length(config, sampler)
+        assert (length.num_steps, length.boundaries) == (end, (middle,))
         rate = config.optimizer.learning_rate
-        found = job._schedule(config, num_steps, boundaries)(np.array([0, middle, end]))
+        found = build.schedule(config, length)(np.array([0, middle, end]))
         np.testing.assert_allclose(found, [rate, rate, rate / 1000], rtol=1e-5)
-    config.optimizer.boundaries = ()
     with pytest.raises(ValueError, match="begins at one boundary"):
-        job._schedule(config, 1000, ())
-    config.optimizer.decay = "cosine"
-    with pytest.raises(ValueError, match="decay='cosine'; known: exponential, steps"):
-        job._schedule(config, 1000, ())
+        build.schedule(config, build.Length(1000, ()))
+    with pytest.raises(ValueError, match=r"decay='cosine'.*; known: exponential, steps"):
+        changed(config, optimizer={"decay": "cosine"})
     with pytest.raises(ValueError, match="lr_schedule='exp'; known: constant, exponential"):
-        configs.build_config("inherent_pku:lr_schedule=exp", configs.EXPERIMENTS, scale="small")
+        build_config("inherent_pku:lr_schedule=exp", EXPERIMENTS, scale="small")
 
 
 def test_wrong_rows_say_what_is_known(on_pku):
     with pytest.raises(ValueError, match="row='set4'; known: set1, set2, set3"):
-        run.run_experiment(on_pku("inherent_pku:row=set4"))
-    with pytest.raises(ValueError, match="expected one of exact, bank, batch, ema"):
-        run.run_experiment(on_pku("inherent_pku:means=median"))
+        launch.run_experiment(on_pku("inherent_pku:row=set4"))
+    with pytest.raises(ValueError, match=r"means='median'; known: .*exact, bank, batch, ema"):
+        launch.run_experiment(on_pku("inherent_pku:means=median"))

@@ -1,5 +1,6 @@
 """Runs on pairs, on partitions with several splits, and every protocol on a trained network."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,18 +10,12 @@ import pytest
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import (
-    configs,
-    evaluate,
-    figures,
-    inputs,
-    job,
-    networks,
-    protocols,
-    run,
-    tables,
-)
+from experiments import again, build, figures, job, launch, printed, sources
+from experiments.config import changed, parse_overrides
+from experiments.papers import EXPERIMENTS, TABLES, build_config, slug
 from reid_jax import data
+from reid_jax.embedder import Embedder, read_json
+from reid_jax.preprocess import Preprocess, mean_image
 from reid_jax.training.logs import read_metrics
 
 PAIRS = ("data.image_size=(32,32)", "sampler.batch_size=8", "train.validate_every=2")
@@ -68,15 +63,15 @@ def on_pairs(options, pair_dir, tmp_path, monkeypatch):
 
     def make(**changed):
         overrides = [*PAIRS, *changed.pop("overrides", ())]
-        return options(workdir=None, overrides=overrides, **changed)
+        return options(workdir=f"runs/{slug(changed['exp'])}", overrides=overrides, **changed)
 
     return make
 
 
 def test_pairs_are_trained_and_log_their_ratio(on_pairs):
-    results = run.run_experiment(on_pairs(exp="identif_verif_market"))
-    assert results["protocol"] == "single-query"
-    assert results["paper"] == {"rank1": 0.7951, "map_trapezoid": 0.5987}
+    results = launch.run_experiment(on_pairs(exp="identif_verif_market"))
+    assert results.protocol == "single-query"
+    assert results.paper == {"rank1": 0.7951, "map_trapezoid": 0.5987}
     records = [r for r in read_metrics("runs/identif_verif_market") if "loss" in r]
     assert [r["negatives_per_positive"] for r in records] == [1.0] * 4
     terms = {"identification_loss", "verification_loss", "verification_accuracy", "accuracy"}
@@ -85,73 +80,70 @@ def test_pairs_are_trained_and_log_their_ratio(on_pairs):
     assert record["loss"] == pytest.approx(
         record["verification_loss"] + record["identification_loss"], rel=1e-5
     )
-    mean = inputs.read_mean("runs/identif_verif_market/mean.npy")
-    assert mean.shape == (32, 32, 3)
+    record = read_json(Path("runs/identif_verif_market/training.json"))
+    assert Preprocess.from_json(record["embedder"]["preprocess"]).mean.shape == (32, 32, 3)
 
     # Every protocol of the same network.
     by_protocol = {
-        protocol: evaluate.evaluation_of(Path("runs/identif_verif_market"), protocol=protocol)[0]
+        protocol: again.evaluation_of(Path("runs/identif_verif_market"), protocol=protocol)[0]
         for protocol in ("multi-query-maximum", "distractors")
     }
-    found = by_protocol["distractors"]["metrics"]
+    found = by_protocol["distractors"].metrics
     assert found["rank1"] <= found["two_fifths/rank1"] <= found["fifth/rank1"]
-    assert found["fifth/rank1"] <= results["metrics"]["rank1"]
-    assert by_protocol["distractors"]["num_gallery"] == results["num_gallery"] + 10
-    runs = {"I+V": run.planned_runs(job_of(on_pairs), on_pairs(exp="identif_verif_market"))[""]}
+    assert found["fifth/rank1"] <= results.metrics["rank1"]
+    assert by_protocol["distractors"].num_gallery == results.num_gallery + 10
+    asked = on_pairs(exp="identif_verif_market")
+    runs = {"I+V": launch.planned_runs(job_of(on_pairs), asked)[""]}
     for name in ("embedding_map", "activation_maps", "camera_pairs", "distractor_curve"):
         figures.FIGURES[name](runs, "").canvas.draw()
 
 
 def job_of(on_pairs):
-    return run.make_job(on_pairs(exp="identif_verif_market"))
+    return launch.make_job(on_pairs(exp="identif_verif_market"))
 
 
 def test_splits_have_their_own_identities_and_a_mean(on_pairs, pair_dir, capsys):
     asked = on_pairs(exp="identif_verif_cuhk03:loss=v", splits="0,2")
-    results = run.run_experiment(asked)
-    top = Path("runs/identif_verif_cuhk03,loss=v")
-    assert results["runs"] == ["split_0", "split_2"]
+    results = launch.run_experiment(asked)
+    top = Path("runs/identif_verif_cuhk03-loss-v")
+    assert results.runs == ("split_0", "split_2")
     assert "have no positive partner" not in capsys.readouterr().out
-    each = [json.loads((top / name / "results.json").read_text()) for name in results["runs"]]
+    each = [json.loads((top / name / "results.json").read_text()) for name in results.runs]
     assert [r["split"] for r in each] == [0, 2]
     assert each[0]["fingerprint"] != each[1]["fingerprint"]
     assert each[0]["num_repeats"] == 10
-    assert results["metrics"]["rank1"] == pytest.approx(
-        np.mean([r["metrics"]["rank1"] for r in each])
-    )
+    assert results.metrics["rank1"] == pytest.approx(np.mean([r["metrics"]["rank1"] for r in each]))
     config = json.loads((top / "split_2/config.json").read_text())
     assert config["split"] == 2
     opened = data.open_partition(pair_dir, "cuhk03", "detected-1367-100", 2)
-    assert config["num_identities"] == len(np.unique(opened["train"].identities))
+    record = read_json(top / "split_2/training.json")
+    assert record["num_identities"] == len(np.unique(opened["train"].identities))
     assert (top / "report.html").exists()
     assert (top / "split_0/report.html").exists()
     with pytest.raises(ValueError, match="has the splits 0 to 19"):
-        run.run_experiment(on_pairs(exp="identif_verif_cuhk03", splits="20"))
+        launch.run_experiment(on_pairs(exp="identif_verif_cuhk03", splits="20"))
     with pytest.raises(ValueError, match="expected all, or numbers"):
-        run.run_experiment(on_pairs(exp="identif_verif_cuhk03", splits="first"))
+        launch.run_experiment(on_pairs(exp="identif_verif_cuhk03", splits="first"))
     with pytest.raises(ValueError, match="has one split, 0"):
-        run.run_experiment(on_pairs(exp="identif_verif_market", splits="1"))
+        launch.run_experiment(on_pairs(exp="identif_verif_market", splits="1"))
 
-    table = on_pairs(exp="", splits="0,2")
-    table.results_dir, table.rows = "results", "ResNet-50 (V)"
     with pytest.raises(ValueError, match="the rows are CaffeNet"):
-        tables.make_table("identif_verif/5", configs.TABLES["identif_verif/5"], table)
-    results = run.run_experiment(asked)
-    tables.add_protocol(results, "multi-shot", asked)
-    assert 0 <= results["metrics"]["multi-shot/rank1"] <= 1
-    assert set(results["run_metrics"]["split_2"]) > {"rank1", "multi-shot/rank1"}
-    runs = {"V": next(iter(run.planned_runs(run.make_job(asked), asked).values()))}
+        printed.chosen_rows(TABLES["identif_verif/5"], "ResNet-50 (V)", "identif_verif/5")
+    results = printed.with_protocol(launch.run_experiment(asked), "multi-shot", asked)
+    assert 0 <= results.metrics["multi-shot/rank1"] <= 1
+    assert set(results.run_metrics["split_2"]) > {"rank1", "multi-shot/rank1"}
+    runs = {"V": next(iter(launch.planned_runs(launch.make_job(asked), asked).values()))}
     figures.FIGURES["ranked_lists"](runs, "multi-shot").canvas.draw()
 
 
 def test_buildings_are_searched_at_their_own_size(on_pairs):
     overrides = ("data.image_size=(48,48)", "data.crop_size=(40,40)", "model.width=6")
     asked = on_pairs(exp="identif_verif_oxford:backbone=caffenet", overrides=overrides)
-    results = run.run_experiment(asked)
-    assert (results["dataset"], results["trained_on"]) == ("oxford5k", "landmarks")
-    assert results["num_query"] == 10
-    assert results["data_source"] == "stand-in"
-    runs = {"I+V": run.planned_runs(run.make_job(asked), asked)[""]}
+    results = launch.run_experiment(asked)
+    assert (results.dataset, results.trained_on) == ("oxford5k", "landmarks")
+    assert results.num_query == 10
+    assert results.data_source == "stand-in"
+    runs = {"I+V": launch.planned_runs(launch.make_job(asked), asked)[""]}
     figures.FIGURES["ranked_lists"](runs, "").canvas.draw()
 
 
@@ -160,26 +152,26 @@ def test_buildings_are_searched_at_their_own_size(on_pairs):
     [
         ("loss=both", "loss='both'; known: i, v, iv, contrastive"),
         ("backbone=alexnet", "backbone='alexnet'; known: caffenet, vgg16, resnet50"),
-        ("ratio_rule=none", "sampler.ratio_rule='none'; known: paper, code, fixed"),
-        ("mean=median", "data.mean='median'; known: imagenet, channel, image"),
+        ("ratio_rule=none", "ratio_rule='none'; known: paper, code, fixed"),
+        ("mean=median", "mean='median'; known: imagenet, channel, image"),
         ("test_mode=twice", "test_mode='twice'; known: single, dense_flip"),
     ],
 )
 def test_wrong_rows_say_what_is_known(on_pairs, row, message):
     with pytest.raises(ValueError, match=message):
-        run.run_experiment(on_pairs(exp=f"identif_verif_market:{row}"))
+        launch.run_experiment(on_pairs(exp=f"identif_verif_market:{row}"))
 
 
 def test_mean_image_is_that_of_the_training_images():
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (7, 4, 3, 3), dtype=np.uint8)
-    mean = inputs.mean_image([images[:3], images[3:]])
+    mean = mean_image([images[:3], images[3:]])
     np.testing.assert_allclose(mean, images.astype(np.float64).mean(0), rtol=1e-12)
 
 
 def test_a_two_camera_test_set_is_query_and_gallery(pair_dir):
     opened = data.open_partition(pair_dir, "cuhk03", "detected-1367-100", 0)
-    split = inputs.by_camera(opened["test"], "")
+    split = sources.by_camera(opened["test"], "")
     assert set(split["query"].cameras) == {1}
     assert set(split["gallery"].cameras) == {2}
     assert len(split["query"]) + len(split["gallery"]) == len(opened["test"])
@@ -188,26 +180,26 @@ def test_a_two_camera_test_set_is_query_and_gallery(pair_dir):
 def test_unknown_protocols_and_partitions_are_refused(pair_dir, on_pairs):
     config = job_of(on_pairs).config
     with pytest.raises(ValueError, match="known: single-query"):
-        protocols.open_sources(pair_dir, config, "double-query", split=0)
-    config.dataset, config.data.partition = "cuhk03", "100-100"
+        build.protocol(config, "double-query")
+    config = changed(config, dataset="cuhk03", data={"partition": "100-100"})
     with pytest.raises(ValueError, match="its partitions are"):
-        job.run(job_of(on_pairs).__class__(**{**vars(job_of(on_pairs)), "config": config}))
+        job.run(dataclasses.replace(job_of(on_pairs), config=config))
 
 
 def test_dense_flip_sums_unit_vectors_of_all_places_and_the_mirror_image():
-    config = configs.build_config(
-        "identif_verif_market:test_mode=dense_flip", configs.EXPERIMENTS, scale="small"
-    )
-    configs.apply_overrides(
+    config = build_config("identif_verif_market:test_mode=dense_flip", EXPERIMENTS, scale="small")
+    config = parse_overrides(
         config, ["data.image_size=(96,64)", "data.crop_size=(64,32)", "model.width=4"]
     )
-    single = networks.build_backbone(config)
+    untrained = build.embedder(config)
+    single = untrained.model
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 96, 64, 3)).astype(np.uint8)
     variables = single.init(jax.random.key(0), images.astype(np.float32), train=False)
-    embed, own, size = networks.embedder(config, variables, np.full(3, 120.0))
-    assert size == (96, 64)
-    found = embed(own, images)
+    seen = dataclasses.replace(untrained.preprocess, mean=np.full(3, 120.0))
+    embedder = Embedder(single, variables, seen, untrained.scoring)
+    assert embedder.input_size == (96, 64)
+    found = embedder(images)
     for row, image in enumerate(images):
         total = 0
         for seen in (image, image[:, ::-1]):

@@ -1,5 +1,7 @@
 """Runs from the command line's options to the report, and every wrong input on the way."""
 
+import argparse
+import dataclasses
 import errno
 import json
 import os
@@ -13,12 +15,13 @@ import pytest
 import tiny
 from matplotlib.figure import Figure
 
-from experiments import evaluate, job, run, search, tables
+from experiments import again, job, launch, printed, tuning, workdir
 from reid_jax import training
 
 ROOT = Path(__file__).parents[2]
 RESULT_KEYS = {
-    *("exp", "method", "dataset", "data_source", "protocol", "fingerprint", "scale", "seed"),
+    *("schema", "exp", "method", "objective", "dataset", "data_source", "protocol", "shortlist"),
+    *("fingerprint", "scale", "seed", "command", "commit", "versions", "machine"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
     *("trained_on", "partition", "split"),
     *("metrics", "paper"),
@@ -28,21 +31,21 @@ RESULT_KEYS = {
 @pytest.fixture(scope="module")
 def finished(data_dir, tmp_path_factory):
     """The work directory of one finished run."""
-    workdir = tmp_path_factory.mktemp("finished") / "run"
+    directory = tmp_path_factory.mktemp("finished") / "run"
     command = [sys.executable, "experiments/run.py", "--exp=batch_contrastive_market"]
-    command += ["--scale=small", f"--data_dir={data_dir}", f"--workdir={workdir}"]
+    command += ["--scale=small", f"--data_dir={data_dir}", f"--workdir={directory}"]
     command += [f"--set={override}" for override in tiny.OVERRIDES]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return workdir, done.stdout
+    return directory, done.stdout
 
 
 def test_a_run_leaves_all_that_it_promises(finished):
-    workdir, output = finished
+    directory, output = finished
     for name in ("config.json", "metrics.jsonl", "results.json", "report.html", "ranking.npz"):
-        assert (workdir / name).stat().st_size, name
-    assert list((workdir / "tensorboard").glob("events*"))
-    results = json.loads((workdir / "results.json").read_text())
+        assert (directory / name).stat().st_size, name
+    assert list((directory / "tensorboard").glob("events*"))
+    results = json.loads((directory / "results.json").read_text())
     assert set(results) == RESULT_KEYS
     assert results["data_source"] == "stand-in"
     assert results["protocol"] == "single-query"
@@ -55,7 +58,7 @@ def test_a_run_leaves_all_that_it_promises(finished):
     }
     assert all(0 <= value <= 1 for value in metrics.values())
     assert metrics["map_trapezoid"] <= metrics["map_step"]
-    records = training.logs.read_metrics(workdir)
+    records = training.logs.read_metrics(directory)
     steps = [record["step"] for record in records if "loss" in record]
     assert steps == [0, 1, 2, 3]
     terms = {"identification_loss", "batch_contrastive_loss", "center_loss", "learning_rate"}
@@ -63,122 +66,133 @@ def test_a_run_leaves_all_that_it_promises(finished):
     assert records[-1]["step"] == 3
     assert "report.html" in output.splitlines()[-1]
     assert f"{100 * metrics['rank1']:.2f}" in output
-    page = (workdir / "report.html").read_text()
+    page = (directory / "report.html").read_text()
     assert page.count("stand-in") > 3
     assert "autodiff" in page
 
 
 def test_a_finished_run_is_not_run_again(finished, options, capsys):
-    workdir, _ = finished
-    before = (workdir / "results.json").stat().st_mtime_ns
-    results = run.run_experiment(options(workdir=str(workdir)))
-    assert results == json.loads((workdir / "results.json").read_text())
+    directory, _ = finished
+    before = (directory / "results.json").stat().st_mtime_ns
+    results = launch.run_experiment(options(workdir=str(directory)))
+    assert workdir.to_dict(results) == json.loads((directory / "results.json").read_text())
     assert "finished already" in capsys.readouterr().out
-    assert (workdir / "results.json").stat().st_mtime_ns == before
+    assert (directory / "results.json").stat().st_mtime_ns == before
 
 
 def test_another_run_in_the_work_directory_is_refused(finished, options):
-    workdir, _ = finished
-    before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+    directory, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
     with pytest.raises(ValueError, match="belongs to another run") as error:
-        run.run_experiment(
-            options(exp="softmax_market", workdir=str(workdir), overrides=["data.flip=false"])
+        launch.run_experiment(
+            options(exp="softmax_market", workdir=str(directory), overrides=["data.flip=false"])
         )
     assert "exp: batch_contrastive_market there, softmax_market here" in str(error.value)
     assert "config.data.flip: True there, False here" in str(error.value)
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
 
 
 def test_a_wrong_value_does_not_claim_the_work_directory(options, capsys):
     wrong = options(overrides=["model.weights=missing.safetensors"])
-    assert run.exit_status(lambda: run.run_experiment(wrong)) == 1
-    assert run.exit_status(lambda: run.run_experiment(options())) == 0, capsys.readouterr().err
+    assert launch.exit_status(lambda: launch.run_experiment(wrong)) == 1
+    assert launch.exit_status(lambda: launch.run_experiment(options())) == 0, (
+        capsys.readouterr().err
+    )
 
 
 def test_a_missing_report_is_written_again(finished, options):
-    workdir, _ = finished
-    (workdir / "report.html").unlink()
-    run.run_experiment(options(workdir=str(workdir)))
-    assert (workdir / "report.html").stat().st_size > 10_000
+    directory, _ = finished
+    (directory / "report.html").unlink()
+    launch.run_experiment(options(workdir=str(directory)))
+    assert (directory / "report.html").stat().st_size > 10_000
 
 
 def test_a_single_run_and_repeats_leave_each_other_alone(finished, options, tmp_path, monkeypatch):
-    workdir, _ = finished
+    directory, _ = finished
     seen = []
 
     def done(job):
         seen.append(job.workdir)
-        return json.loads((workdir / "results.json").read_text()) | {"seed": job.seed}
+        return dataclasses.replace(workdir.read_results(directory), seed=job.seed)
 
     monkeypatch.setattr(job, "run", done)
     monkeypatch.setattr("reid_jax.report.write_summary_page", lambda *args, **kwargs: None)
-    before = (workdir / "results.json").read_text()
-    run.run_experiment(options(workdir=str(workdir), repeats=2))
-    assert seen == [workdir / "repeats" / "seed_0", workdir / "repeats" / "seed_1"]
-    assert (workdir / "results.json").read_text() == before
-    run.run_experiment(options(workdir=str(tmp_path / "r"), repeats=2))
-    run.run_experiment(options(workdir=str(tmp_path / "r"), seed=1))
+    monkeypatch.setattr(workdir, "read_run", lambda directory: None)
+    before = (directory / "results.json").read_text()
+    launch.run_experiment(options(workdir=str(directory), repeats=2))
+    assert seen == [directory / "repeats" / "seed_0", directory / "repeats" / "seed_1"]
+    assert (directory / "results.json").read_text() == before
+    launch.run_experiment(options(workdir=str(tmp_path / "r"), repeats=2))
+    launch.run_experiment(options(workdir=str(tmp_path / "r"), seed=1))
     assert seen[-1] == tmp_path / "r" / "seed_1"
 
 
 def test_evaluate_by_another_protocol(finished, capsys):
-    import argparse
-
-    workdir, _ = finished
-    options = argparse.Namespace(
-        workdir=str(workdir),
-        dataset=None,
-        protocol="multi-query-average",
-        data_dir=None,
-        partition=None,
-        split=None,
-        shortlist=None,
-    )
-    evaluate.evaluate_again(options)
-    results = json.loads((workdir / "evaluation,market1501,multi-query-average.json").read_text())
+    directory, _ = finished
+    command = [sys.executable, "experiments/evaluate.py", f"--workdir={directory}"]
+    command.append("--protocol=multi-query-average")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    file = directory / "evaluation-market1501-multi-query-average.json"
+    results = json.loads(file.read_text())
     assert results["protocol"] == "multi-query-average"
     assert results["trained_on"] == "market1501"
-    assert "[stand-in" in capsys.readouterr().out
-    options.protocol = "single-query"
-    evaluate.evaluate_again(options)
-    again = json.loads((workdir / "evaluation,market1501,single-query.json").read_text())
-    assert again["metrics"] == json.loads((workdir / "results.json").read_text())["metrics"]
-    options.shortlist = 5
+    assert "[stand-in" in done.stdout
+    found, path = again.evaluation_of(directory, protocol="single-query")
+    assert path == directory / "evaluation-market1501-single-query.json"
+    assert found == workdir.read_results(path)
+    assert found.metrics == json.loads((directory / "results.json").read_text())["metrics"]
     with pytest.raises(ValueError, match="compares embeddings, which takes no shortlist"):
-        evaluate.evaluate_again(options)
-    options.protocol, options.shortlist = "double-query", None
+        again.evaluation_of(directory, protocol="single-query", shortlist=5)
     with pytest.raises(ValueError, match="known: single-query"):
-        evaluate.evaluate_again(options)
+        again.evaluation_of(directory, protocol="double-query")
+    with pytest.raises(ValueError, match="--split=3: market1501 is evaluated without a partition"):
+        again.evaluation_of(directory, split=3)
+    with pytest.raises(ValueError, match="section evaluation alone"):
+        again.evaluation_of(directory, overrides=["data.flip=false"])
+    other, path = again.evaluation_of(directory, overrides=["evaluation.normalise=false"])
+    assert path.name == "evaluation-market1501-single-query-evaluation.normalise-false.json"
+    assert other.fingerprint == found.fingerprint
     with pytest.raises(FileNotFoundError, match=r"no config.json"):
-        evaluate.evaluate_again(argparse.Namespace(**{**vars(options), "workdir": "nowhere"}))
+        again.evaluation_of("nowhere")
+
+
+def as_table(options, **changed):
+    """Options of tables.py."""
+    values = {"table": None, "figure": None, "rows": "", "results_dir": "results"}
+    return argparse.Namespace(**vars(options), **{**values, **changed})
+
+
+def place_of(options, **changed):
+    """Where a run goes without --workdir."""
+    asked = options(workdir=None, **changed)
+    return launch.default_workdir(asked.exp, "market1501", asked)
 
 
 def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    table = options(workdir=None, repeats=2)
-    table.table, table.figure = "batch_contrastive/1", None
-    table.results_dir, table.rows = str(tmp_path / "results"), ""
-    tables.make(table)
-    printed = capsys.readouterr().out
-    assert "TriNet" in printed
-    assert "±" in printed
-    summary = json.loads(Path("runs/softmax_market/results.json").read_text())
+    table = as_table(options(workdir=None, repeats=2), results_dir=str(tmp_path / "results"))
+    table.table, softmax = "batch_contrastive/1", Path(place_of(options, exp="softmax_market"))
+    printed.make(table)
+    shown = capsys.readouterr().out
+    assert "TriNet" in shown
+    assert "±" in shown
+    summary = json.loads((softmax / "results.json").read_text())
     assert summary["num_runs"] == 2
-    runs = [
-        json.loads(Path(f"runs/softmax_market/seed_{n}/results.json").read_text()) for n in (0, 1)
-    ]
+    runs = [json.loads((softmax / f"seed_{n}/results.json").read_text()) for n in (0, 1)]
     ranks = [r["metrics"]["map_step"] for r in runs]
     assert summary["metrics"]["map_step"] == pytest.approx(np.mean(ranks))
     assert summary["metrics_std"]["map_step"] == pytest.approx(np.std(ranks, ddof=1))
-    assert Path("runs/softmax_market/report.html").exists()
-    assert "Ours minus Baseline, paired over 2 runs: rank1" in printed
-    assert (
-        "--repeats=2"
-        in (tmp_path / "results/batch_contrastive_table_1,small,stand-in.md").read_text()
-    )
+    assert (softmax / "report.html").exists()
+    assert "Ours minus Baseline, paired over 2 runs: rank1" in shown
+    assert "single-query, market1501" in shown
+    (page,) = (tmp_path / "results").glob("batch_contrastive_table_1-*-small-stand-in.md")
+    assert "--repeats=2" in page.read_text()
+    assert "optimizer.num_steps-4" in page.name
     table.table, table.figure = None, "batch_contrastive/1"
-    tables.make(table)
-    assert Path("runs/batch_contrastive_figure_1.png").stat().st_size > 10_000
+    printed.make(table)
+    (picture,) = (tmp_path / "results").glob("batch_contrastive_figure_1-*.png")
+    assert picture.stat().st_size > 10_000
     # One run where there are repeats is read from where it was put.
     drawn = {}
     monkeypatch.setattr(
@@ -186,19 +200,23 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
         lambda panels, **kwargs: drawn.update(panels) or Figure(),
     )
     table.repeats = 1
-    tables.make(table)
+    printed.make(table)
     assert [len(curves[0]) > 0 for curves in drawn.values()] == [True, True]
 
 
-def test_search_chooses_on_validation_identities(options, tmp_path, monkeypatch, capsys):
+def test_tune_chooses_on_validation_identities(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    asked = options(workdir=None)
-    asked.key, asked.values = "margin", "0.5,1.0"
-    scores = search.search(asked)
+    asked = argparse.Namespace(**vars(options(workdir="chosen")), key="margin", values="0.5,1.0")
+    scores = tuning.tune(asked)
     assert set(scores) == {"0.5", "1.0"}
     best = max(scores, key=scores.get)
     assert f"best: margin={best}" in capsys.readouterr().out
     assert not list(tmp_path.rglob("results.json")), "the test images were looked at"
+    place = tmp_path / "chosen" / "batch_contrastive_market-margin-0.5" / "seed_0"
+    assert (place / "checkpoints").is_dir()
+    asked.splits = "1"
+    with pytest.raises(ValueError, match="has one split, 0"):
+        tuning.tune(asked)
 
 
 def test_a_run_killed_by_the_system_goes_on_to_the_same_result(finished, data_dir, tmp_path):
@@ -214,7 +232,9 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_result(finished, data_di
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results == json.loads((finished[0] / "results.json").read_text())
+    own = json.loads((finished[0] / "results.json").read_text())
+    assert results["metrics"] == own["metrics"]
+    assert {**results, "command": ""} == {**own, "command": ""}
 
 
 @pytest.mark.parametrize(
@@ -230,12 +250,14 @@ def test_a_run_killed_by_the_system_goes_on_to_the_same_result(finished, data_di
         ({"overrides": ["model.weights=missing.safetensors"]}, "missing.safetensors"),
         ({"overrides": ["sampler.name=random"]}, "uniform"),
         ({"overrides": ["evaluation.protocol=none"]}, "known: single-query"),
+        ({"overrides": ["evaluation.test_mode=denseflip"]}, "known: single, dense_flip"),
+        ({"exp": "batch_contrastive_market:"}, "nothing after its colon"),
         ({"overrides": ["loss.gradient=eq3"]}, "autodiff"),
         ({"overrides": ["data.image_size=(16,16)"]}, "32"),
     ],
 )
 def test_wrong_input_is_one_message_and_exit_status_one(options, changed, message, capsys):
-    status = run.exit_status(lambda: run.run_experiment(options(**changed)))
+    status = launch.exit_status(lambda: launch.run_experiment(options(**changed)))
     error = capsys.readouterr().err
     assert status == 1
     assert error.startswith("error: ")
@@ -246,18 +268,18 @@ def test_wrong_input_is_one_message_and_exit_status_one(options, changed, messag
 def test_a_training_set_of_one_identity_is_refused(options, monkeypatch):
     # prepare.py refuses one too; this is for data sets prepared by other means.
     monkeypatch.setattr(
-        job.data, "identity_labels", lambda identities: (identities * 0, np.array([7]))
+        "reid_jax.data.identity_labels", lambda identities: (identities * 0, np.array([7]))
     )
     with pytest.raises(ValueError, match="nothing to tell apart"):
-        run.run_experiment(options())
+        launch.run_experiment(options())
 
 
 def test_a_full_disk_is_said_and_leaves_what_was_there(options, monkeypatch, capsys, tmp_path):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(job.training, "fit", full)
-    status = run.exit_status(lambda: run.run_experiment(options()))
+    monkeypatch.setattr("reid_jax.training.trainer.train", full)
+    status = launch.exit_status(lambda: launch.run_experiment(options()))
     assert status == 1
     assert "the disk is full" in capsys.readouterr().err
     assert (tmp_path / "run" / "config.json").exists()
@@ -267,9 +289,9 @@ def test_another_error_is_not_hidden(options, monkeypatch):
     def broken(*args, **kwargs):
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr(job.training, "fit", broken)
+    monkeypatch.setattr("reid_jax.training.trainer.train", broken)
     with pytest.raises(RuntimeError, match="a defect"):
-        run.exit_status(lambda: run.run_experiment(options()))
+        launch.exit_status(lambda: launch.run_experiment(options()))
 
 
 @pytest.mark.parametrize(
@@ -278,5 +300,5 @@ def test_another_error_is_not_hidden(options, monkeypatch):
 )
 def test_scale_auto(monkeypatch, data_dir, backend, scale):
     monkeypatch.setattr("jax.default_backend", lambda: backend)
-    assert run.chosen_scale("auto", data_dir)[0] == scale
-    assert run.chosen_scale("paper", data_dir)[0] == "paper"
+    assert launch.chosen_scale("auto", data_dir)[0] == scale
+    assert launch.chosen_scale("paper", data_dir)[0] == "paper"

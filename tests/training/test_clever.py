@@ -11,8 +11,8 @@ from references import center_methods as reference
 from references.losses import finite_difference
 from references.losses import identification as reference_identification
 from references.models import variables as variables_of
-from reid_jax import losses, models, parallel, training
-from reid_jax.training import objectives, schedules
+from reid_jax import losses, models, objectives, parallel, training
+from reid_jax.training import schedules
 
 PAIRS, DIM, IDENTITIES = 8, 3, 6
 INTER_GRADS = ("through_update", "centers", "none")
@@ -46,13 +46,14 @@ def problem(seed, positives=3):
 def objective(**changes):
     weights = {f"{name}_weight": weight for name, weight in WEIGHTS.items()}
     options = {"margin": 6.0, "center_rate": CENTER_RATE}
-    return functools.partial(objectives.clever, **{**weights, **options, **changes})
+    return objectives.clever(**{**weights, **options, **changes})
 
 
 @functools.cache
 def compiled(**switches):
     def loss(outputs, centers, batch, constants):
-        return objective(**switches, **constants)(outputs, batch, losses.CenterState(centers))
+        loss = objective(**switches, **constants).loss
+        return loss(outputs, batch, losses.CenterState(centers))
 
     return jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
 
@@ -258,15 +259,10 @@ def test_identification_center(seed):
         return np.mean(classification) + 0.3 * np.mean(center) + 0.2 * (norm - 1.5) ** 2
 
     def loss(outputs):
-        return objectives.identification_center(
-            outputs,
-            batch,
-            losses.CenterState(centers),
-            center_weight=0.3,
-            center_rate=0.4,
-            reweighting_weight=0.2,
-            reweighting_level=1.5,
+        objective = objectives.identification_center(
+            center_weight=0.3, center_rate=0.4, reweighting_weight=0.2, reweighting_level=1.5
         )
+        return objective.loss(outputs, batch, losses.CenterState(centers))
 
     (value, (state, metrics)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(outputs)
     np.testing.assert_allclose(value, expected(outputs), rtol=1e-10)
@@ -280,13 +276,13 @@ def test_identification_center(seed):
 
 def test_reweighting_needs_both_the_layer_and_its_term():
     outputs, batch, centers = center_problem(0)
-    call = functools.partial(
-        objectives.identification_center,
-        batch=batch,
-        loss_state=losses.CenterState(centers),
-        center_weight=0.01,
-        center_rate=0.5,
-    )
+
+    def call(outputs, **reweighting):
+        objective = objectives.identification_center(
+            center_weight=0.01, center_rate=0.5, **reweighting
+        )
+        return objective.loss(outputs, batch, losses.CenterState(centers))
+
     with pytest.raises(ValueError, match=r"is 0.0, and the model has feature_weights"):
         call(outputs)
     del outputs["feature_weights"]
@@ -310,7 +306,7 @@ def test_devices_agree(num_devices, inter_grad):
 
     def step(outputs, batch):
         def loss(outputs):
-            return objective(inter_grad=inter_grad)(
+            return objective(inter_grad=inter_grad).loss(
                 outputs, batch, losses.CenterState(centers), axis_name=parallel.AXIS
             )
 

@@ -9,9 +9,9 @@ import pytest
 import tiny
 
 from references import csn as reference
-from reid_jax import augment, models, parallel, training
+from reid_jax import augment, models, objectives, parallel, training
 from reid_jax.keys import batch_keys
-from reid_jax.training import objectives, schedules
+from reid_jax.training import schedules
 
 PAIRS, IMAGE = 8, (20, 12, 3)
 CONSTANTS = {
@@ -24,7 +24,7 @@ CONSTANTS = {
 
 
 def objective(**changes):
-    return functools.partial(objectives.csn, **{**CONSTANTS, **changes})
+    return objectives.csn(**{**CONSTANTS, **changes})
 
 
 def problem(seed):
@@ -57,7 +57,7 @@ def terms_by_loops(outputs, same):
 def test_terms_are_the_means_of_the_paper(seed, float64):
     outputs, batch = problem(seed)
     classification, contrastive, prior = terms_by_loops(outputs, batch["same"])
-    loss, (state, metrics) = objective()(outputs, batch, None)
+    loss, (state, metrics) = objective().loss(outputs, batch, None)
     assert state is None
     np.testing.assert_allclose(loss, classification + contrastive + 0.1 * prior, rtol=1e-10)
     np.testing.assert_allclose(metrics["verification_loss"], classification, rtol=1e-10)
@@ -69,19 +69,19 @@ def test_rows_without_ranking_and_without_transformers(float64):
     outputs, batch = problem(3)
     classification, contrastive, prior = terms_by_loops(outputs, batch["same"])
     bare = {"pair_logits": outputs["pair_logits"]}
-    loss, (_, metrics) = objective(ranking_weight=0, prior_weight=0)(bare, batch, None)
+    loss, (_, metrics) = objective(ranking_weight=0, prior_weight=0).loss(bare, batch, None)
     np.testing.assert_allclose(loss, classification, rtol=1e-10)
     assert set(metrics) == {"verification_loss", "verification_accuracy"}
     no_ranking = {name: value for name, value in outputs.items() if "descriptor" not in name}
-    loss, _ = objective(ranking_weight=0)(no_ranking, batch, None)
+    loss, _ = objective(ranking_weight=0).loss(no_ranking, batch, None)
     np.testing.assert_allclose(loss, classification + 0.1 * prior, rtol=1e-10)
     with pytest.raises(ValueError, match="ranking=True, or take ranking_weight=0"):
-        objective()(no_ranking, batch, None)
+        objective().loss(no_ranking, batch, None)
     no_transformer = {name: value for name, value in outputs.items() if "theta" not in name}
-    loss, _ = objective(prior_weight=0)(no_transformer, batch, None)
+    loss, _ = objective(prior_weight=0).loss(no_transformer, batch, None)
     np.testing.assert_allclose(loss, classification + contrastive, rtol=1e-10)
     with pytest.raises(ValueError, match="attention='stn', or take prior_weight=0"):
-        objective()(no_transformer, batch, None)
+        objective().loss(no_transformer, batch, None)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -90,7 +90,7 @@ def test_equal_descriptors_have_a_finite_gradient(same):
     outputs["descriptor_b"] = outputs["descriptor_a"]
     batch = {"same": np.full(PAIRS, same)}
     gradient, (_, metrics) = jax.grad(
-        lambda outputs: objective()(outputs, batch, None), has_aux=True
+        lambda outputs: objective().loss(outputs, batch, None), has_aux=True
     )(outputs)
     for leaf in jax.tree.leaves(gradient):
         assert np.isfinite(leaf).all()
@@ -113,7 +113,7 @@ def batch_at(step):
 
 def preprocess(images, keys):
     images = augment.random_shift(images, keys, padding=1)
-    return augment.normalise(images, mean=np.full(3, 120.0), std=np.full(3, 64.0))
+    return augment.standardise(images, mean=np.full(3, 120.0), std=np.full(3, 64.0))
 
 
 @functools.cache

@@ -9,26 +9,25 @@ import optax
 import pytest
 import tiny
 
-from experiments.methods import RATIO_RULES
+from experiments.build import ratio_rule
+from experiments.config import Sampler
 from references import losses as reference
-from reid_jax import models, parallel, training
-from reid_jax.training import objectives
+from reid_jax import models, objectives, parallel, training
 
 PAIRS, IDENTITIES, DIM = 7, 4, 5
 OBJECTIVES = {
-    "iv": functools.partial(
-        objectives.identification_verification, identification_weight=0.5, verification_weight=1.0
+    "iv": objectives.identification_verification(
+        identification_weight=0.5, verification_weight=1.0
     ),
-    "v": functools.partial(
-        objectives.identification_verification, identification_weight=0.0, verification_weight=1.0
-    ),
-    "contrastive": functools.partial(
-        objectives.identification_contrastive,
-        identification_weight=0.5,
-        contrastive_weight=1.0,
-        margin=1.0,
+    "v": objectives.identification_verification(identification_weight=0.0, verification_weight=1.0),
+    "contrastive": objectives.identification_contrastive(
+        identification_weight=0.5, contrastive_weight=1.0, margin=1.0
     ),
 }
+
+PAPER_RULE, CODE_RULE = (
+    ratio_rule(Sampler(name="pair", batch_size=48, ratio_rule=rule)) for rule in ("paper", "code")
+)
 
 
 def example(seed):
@@ -76,7 +75,7 @@ def test_weighted_sum_and_gradient(name, seed):
     outputs, batch = example(seed)
 
     def loss(outputs):
-        return OBJECTIVES[name](outputs, batch, None)[0]
+        return OBJECTIVES[name].loss(outputs, batch, None)[0]
 
     value, gradient = jax.jit(jax.value_and_grad(loss))(outputs)
     np.testing.assert_allclose(value, by_hand(name, outputs, batch), rtol=1e-10)
@@ -90,8 +89,8 @@ def test_weighted_sum_and_gradient(name, seed):
 @pytest.mark.usefixtures("float64")
 def test_weights_are_one_and_two_halves():
     outputs, batch = example(0)
-    _, (_, metrics) = OBJECTIVES["iv"](outputs, batch, None)
-    loss = OBJECTIVES["iv"](outputs, batch, None)[0]
+    _, (_, metrics) = OBJECTIVES["iv"].loss(outputs, batch, None)
+    loss = OBJECTIVES["iv"].loss(outputs, batch, None)[0]
     parts = [
         np.mean(reference.identification(outputs[f"logits_{s}"], batch[f"identity_{s}"]))
         for s in "ab"
@@ -103,12 +102,12 @@ def test_weights_are_one_and_two_halves():
 
 
 def test_negatives_per_positive_grow_with_the_epoch():
-    printed = [round(RATIO_RULES["paper"](epoch), 2) for epoch in (0, 1, 75, 140, 200)]
+    printed = [round(PAPER_RULE(epoch), 2) for epoch in (0, 1, 75, 140, 200)]
     assert printed == [1.0, 1.01, 2.11, 4.0, 4.0]
-    coded = [round(RATIO_RULES["code"](epoch), 2) for epoch in (0, 1, 75, 93, 140)]
+    coded = [round(CODE_RULE(epoch), 2) for epoch in (0, 1, 75, 93, 140)]
     assert coded == [1.0, 1.02, 3.22, 4.0, 4.0]
-    assert RATIO_RULES["paper"](139) < 4 <= RATIO_RULES["paper"](140)
-    assert RATIO_RULES["code"](92) < 4 <= RATIO_RULES["code"](93)
+    assert PAPER_RULE(139) < 4 <= PAPER_RULE(140)
+    assert CODE_RULE(92) < 4 <= CODE_RULE(93)
 
 
 def make(name, axis_name=None):

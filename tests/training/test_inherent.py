@@ -13,16 +13,23 @@ import tiny
 from references import center_methods as reference
 from references import losses as reference_losses
 from references.losses import finite_difference
-from reid_jax import parallel, training
+from reid_jax import objectives, parallel, training
 from reid_jax.keys import batch_keys
 from reid_jax.models.norm import BatchNorm
-from reid_jax.training import mean_codes, objectives, schedules
-from reid_jax.training.mean_codes import MeanCodes
+from reid_jax.objectives import mean_codes
+from reid_jax.objectives.mean_codes import MeanCodes
+from reid_jax.training import schedules
 
 ROWS, DIM, IMAGES = 8, 3, 13
 LABELS = np.array([0, 1, 2, 3, 4, 0, 1, 1, 2, 0, 0, 3, 4], np.int32)
 IDENTITIES = 5
 WEIGHTS = {"compact_weight": 0.3, "scatter_weight": 0.02}
+MEANS = {
+    "exact": objectives.exact_means(),
+    "bank": objectives.bank_means(),
+    "batch": objectives.batch_means(),
+    "ema": objectives.moving_means(rate=0.4),
+}
 
 
 def problem(seed):
@@ -50,13 +57,13 @@ def state_of(codes, means):
 
 
 def options_of(means):
-    return {**WEIGHTS, "means": means, **({"mean_rate": 0.4} if means == "ema" else {})}
+    return {**WEIGHTS, "means": MEANS[means]}
 
 
 @functools.cache
 def compiled(means):
     def loss(outputs, batch, state, constants):
-        return objectives.inherent(outputs, batch, state, means=means, **constants)
+        return objectives.inherent(means=means, **constants).loss(outputs, batch, state)
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
@@ -68,7 +75,7 @@ def run(outputs, batch, state, *, means, **constants):
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("means", mean_codes.MEANS)
+@pytest.mark.parametrize("means", MEANS)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_values_gradients_and_the_next_state(seed, means):
     outputs, batch, codes = problem(seed)
@@ -144,7 +151,8 @@ def test_oracle_d_min_of_three_collinear_means():
     outputs = {"embedding": jnp.zeros((6, 1)), "logits": jnp.zeros((6, 3))}
     outputs["embedding"] = jnp.array([[0.9], [1.1], [3.1], [1.5], [4.1], [3.9]])
     batch = {"identity": np.array([0, 0, 1, 1, 2, 2]), "row": np.arange(6)}
-    options = {"compact_weight": 1.0, "scatter_weight": 0.0, "means": "ema", "mean_rate": 0.1}
+    moving = objectives.moving_means(rate=0.1)
+    options = {"compact_weight": 1.0, "scatter_weight": 0.0, "means": moving}
     _, _, metrics, gradients = run(outputs, batch, MeanCodes(means), **options)
     expected = (1.1**2 - 1) / 2 + (1.1**2 - 1) / 2 + (2.1**2 - 4) / 2
     np.testing.assert_allclose(metrics["compact_loss"], expected, rtol=1e-12)
@@ -172,7 +180,7 @@ def test_oracle_means_carry_no_gradient(means):
     @functools.partial(jax.grad, argnums=0, has_aux=True)
     def of_loss(of_identities):
         replaced = state.replace(means=of_identities)
-        return objectives.inherent(outputs, batch, replaced, **options_of(means))
+        return objectives.inherent(**options_of(means)).loss(outputs, batch, replaced)
 
     assert not np.any(of_loss(state.means)[0])
 
@@ -180,7 +188,8 @@ def test_oracle_means_carry_no_gradient(means):
     @jax.grad
     def of_next_means(embedding):
         changed = {**outputs, "embedding": embedding}
-        _, (after, _) = objectives.inherent(changed, batch, state, **options_of(means))
+        objective = objectives.inherent(**options_of(means))
+        _, (after, _) = objective.loss(changed, batch, state)
         return jnp.sum(after.means)
 
     assert not np.any(of_next_means(outputs["embedding"]))
@@ -205,31 +214,25 @@ def test_a_cap_stops_the_push():
 
 def test_errors():
     with pytest.raises(ValueError, match="one training identity"):
-        mean_codes.init_mean_codes(np.zeros(4, np.int32), 3, means="exact")
+        MEANS["exact"].init(np.zeros(4, np.int32), 3)
     with pytest.raises(ValueError, match=r"identities \[1\] have no training image"):
-        mean_codes.init_mean_codes(np.array([0, 2, 2]), 3, means="bank")
-    with pytest.raises(ValueError, match="'all', expected one of exact, bank, batch, ema"):
-        mean_codes.init_mean_codes(LABELS, 3, means="all")
-    outputs, batch, codes = problem(0)
-    for means, rate in (("exact", 0.5), ("ema", None)):
-        options = {**WEIGHTS, "means": means, "mean_rate": rate}
-        with pytest.raises(ValueError, match="belongs to 'ema'"):
-            run(outputs, batch, state_of(codes, means), **options)
+        MEANS["bank"].init(np.array([0, 2, 2]), 3)
+    outputs, batch, _ = problem(0)
     outputs["logits"] = outputs["logits"][:, :1]
     batch["identity"] = np.zeros_like(batch["identity"])
     with pytest.raises(ValueError, match="at least two"):
-        run(outputs, batch, None, **WEIGHTS, means="batch")
+        run(outputs, batch, None, **options_of("batch"))
 
 
 def test_initial_states():
     for means in ("exact", "bank"):
-        state = mean_codes.init_mean_codes(LABELS, DIM, means=means)
+        state = MEANS[means].init(LABELS, DIM)
         assert state.means.shape == (IDENTITIES, DIM)
         assert state.codes.shape == (IMAGES, DIM)
         np.testing.assert_array_equal(state.labels, LABELS)
-    state = mean_codes.init_mean_codes(LABELS, DIM, means="ema")
+    state = MEANS["ema"].init(LABELS, DIM)
     assert (state.means.shape, state.codes, state.labels) == ((IDENTITIES, DIM), None, None)
-    assert mean_codes.init_mean_codes(LABELS, DIM, means="batch") is None
+    assert MEANS["batch"].init(LABELS, DIM) is None
 
 
 # The triplet baseline --------------------------------------------------------------------------
@@ -242,7 +245,7 @@ def test_triplet(seed):
     del outputs["logits"]
 
     def loss(outputs):
-        return objectives.triplet(outputs, batch, None, margin=0.3)
+        return objectives.triplet(margin=0.3).loss(outputs, batch, None)
 
     (value, (state, metrics)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(outputs)
     expected = functools.partial(
@@ -291,7 +294,8 @@ def test_devices_agree_on_the_objective(num_devices, means):
     state = state_of(codes, means)
 
     def objective(outputs, batch, axis_name):
-        return objectives.inherent(outputs, batch, state, **options_of(means), axis_name=axis_name)
+        loss = objectives.inherent(**options_of(means)).loss
+        return loss(outputs, batch, state, axis_name=axis_name)
 
     assert_devices_agree(num_devices, objective, outputs, batch)
 
@@ -303,7 +307,7 @@ def test_devices_agree_on_the_triplet_mining(num_devices):
     del outputs["logits"]
 
     def objective(outputs, batch, axis_name):
-        return objectives.triplet(outputs, batch, None, margin=0.3, axis_name=axis_name)
+        return objectives.triplet(margin=0.3).loss(outputs, batch, None, axis_name=axis_name)
 
     assert_devices_agree(num_devices, objective, outputs, batch)
 
@@ -322,7 +326,7 @@ def embed(variables, images):
 def train_state(means, step=0, dtype=np.float64):
     rng = np.random.default_rng(1)
     cast = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x
-    loss_state = mean_codes.init_mean_codes(LABELS, DIM, means=means)
+    loss_state = MEANS[means].init(LABELS, DIM)
     return training.TrainState(
         step=np.int32(step),
         params=rng.normal(size=(4 * 3 * 3, DIM)).astype(dtype) / 6,
@@ -403,9 +407,9 @@ def trainer(means, num_devices):
         optimizer,
         jnp.zeros((1, *PIXELS.shape[1:])),
         key=jax.random.key(0),
-        loss_state=mean_codes.init_mean_codes(LABELS, DIM, means=means),
+        loss_state=MEANS[means].init(LABELS, DIM),
     )
-    objective = functools.partial(objectives.inherent, **options_of(means))
+    objective = objectives.inherent(**options_of(means))
     step = training.make_train_step(
         model, optimizer, objective, axis_name=parallel.AXIS, preprocess=tiny.preprocess
     )
@@ -432,19 +436,16 @@ def fit(workdir, means, *, num_devices=2, num_steps=5, refresh_every=1, batches=
 
     checkpoints = training.Checkpoints(workdir)
     try:
-        return training.fit(
+        return training.train(
             state,
             step,
             batches,
             constants=(images,),
             devices=devices,
             images_per_step=BATCH,
-            schedule=training.Schedule(
-                num_steps=num_steps,
-                log_every=2,
-                checkpoint_every=3,
-                refresh_every=refresh_every,
-            ),
+            num_steps=num_steps,
+            intervals=training.Intervals(log_every=2, checkpoint_every=3),
+            refresh_every=refresh_every,
             checkpoints=checkpoints,
             workdir=workdir,
             learning_rate=lambda step: 1e-2,

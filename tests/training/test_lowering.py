@@ -1,15 +1,13 @@
 """The step body lowers for a TPU and a GPU on a machine that has neither."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from reid_jax import losses, models, training
-from reid_jax.training import objectives, schedules
+from reid_jax import losses, models, objectives, training
+from reid_jax.training import schedules
 
 
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
@@ -29,9 +27,7 @@ def test_step_lowers(platform):
 def test_paper_scale_step_lowers_for_tpu():
     model = models.build("resnet50", num_identities=751, dropout=0.9, dtype=jnp.bfloat16)
     optimizer = schedules.sgd(lambda step: 0.01, momentum=0.9, weight_decay=5e-4)
-    objective = functools.partial(
-        objectives.batch_contrastive, margin=1.0, center_rate=0.5, loss_weight=1.0
-    )
+    objective = objectives.batch_contrastive(margin=1.0, center_rate=0.5, loss_weight=1.0)
     step = training.make_train_step(model, optimizer, objective, preprocess=tiny.preprocess)
     state = jax.eval_shape(
         lambda: training.create_state(

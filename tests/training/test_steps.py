@@ -1,15 +1,13 @@
 """Every model takes steps with its objective, pairs go through the same step, images stay put."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 
-from reid_jax import losses, models, parallel, training
-from reid_jax.training import objectives, schedules
+from reid_jax import models, objectives, parallel, training
+from reid_jax.training import schedules
 
 
 def changed_leaves(before, after):
@@ -25,18 +23,15 @@ def changed_leaves(before, after):
 def test_every_model_takes_two_steps(model, method):
     model = models.build(model, width=2, num_identities=tiny.IDENTITIES, dropout=0.5)
     optimizer = schedules.sgd(lambda step: 0.01, momentum=0.9, weight_decay=5e-4)
-    objective, loss_state = objectives.softmax, None
+    objective = objectives.softmax()
     if method == "batch_contrastive":
-        objective = functools.partial(
-            objectives.batch_contrastive, margin=1.0, center_rate=0.5, loss_weight=1.0
-        )
-        loss_state = losses.init_centers(tiny.IDENTITIES, 64)
+        objective = objectives.batch_contrastive(margin=1.0, center_rate=0.5, loss_weight=1.0)
     state = training.create_state(
         model,
         optimizer,
         jnp.zeros((1, *tiny.IMAGE)),
         key=jax.random.key(0),
-        loss_state=loss_state,
+        loss_state=objective.init(np.arange(tiny.IDENTITIES), 64),
     )
     step = jax.jit(
         training.make_train_step(model, optimizer, objective, preprocess=tiny.preprocess)

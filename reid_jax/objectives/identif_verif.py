@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from reid_jax import parallel
-from reid_jax.losses import contrastive_loss
-from reid_jax.training.objectives import terms
-from reid_jax.training.objectives.terms import Arrays, l2_normalise
+from reid_jax.deviations import deviations
+from reid_jax.distances import unit_rows
+from reid_jax.losses import contrastive_loss, identification_loss, verification_loss
+from reid_jax.objectives import terms
+from reid_jax.objectives.objective import Arrays, Objective, stateless
 
 __all__ = ["identification_contrastive", "identification_verification"]
 
 
 def identification_verification(
-    outputs: Arrays,
-    batch: Arrays,
-    loss_state: Any,
-    *,
-    identification_weight: float,
-    verification_weight: float,
-    axis_name: str | None = None,
-) -> tuple[jax.Array, tuple[Any, Arrays]]:
+    *, identification_weight: float, verification_weight: float
+) -> Objective:
     r"""Weighted identification and verification loss of pairs (Sec. III-D, Eqs. 1 to 4).
 
     .. math:: L = w_v L_v + w_i L_{i,1} + w_i L_{i,2}
@@ -32,17 +29,32 @@ def identification_verification(
     weight of 0 leaves its term out, and the head of that term may then be missing.
 
     Args:
-        outputs: ``logits_a``, ``logits_b`` [P, K] and ``pair_logits`` [P, 2] of the model, and
-            ``embedding_a``, ``embedding_b`` [P, D].
-        batch: ``identity_a``, ``identity_b`` [P] and ``same`` [P].
-        loss_state: passed through.
         identification_weight: w_i, of each of the two streams.
         verification_weight: w_v.
-        axis_name: device axis.
     Returns:
-        (loss, (loss_state, metrics)).
+        The objective. It reads ``logits_a``, ``logits_b`` [P, K], ``pair_logits`` [P, 2] and
+        ``embedding_a``, ``embedding_b`` [P, D] of the model, ``identity_a``, ``identity_b`` and
+        ``same`` [P] of the batch, and carries nothing.
     Deviation: none.
     """
+    loss = functools.partial(
+        _identification_verification,
+        identification_weight=identification_weight,
+        verification_weight=verification_weight,
+    )
+    documented = [identification_verification, identification_loss, verification_loss]
+    return Objective(stateless, loss, notes=deviations(documented))
+
+
+def _identification_verification(
+    outputs: Arrays,
+    batch: Arrays,
+    loss_state: Any,
+    *,
+    identification_weight: float,
+    verification_weight: float,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, tuple[Any, Arrays]]:
     loss, metrics = _identification(outputs, batch, identification_weight, axis_name)
     if verification_weight:
         verification, of_pairs = terms.verification(
@@ -54,6 +66,34 @@ def identification_verification(
 
 
 def identification_contrastive(
+    *, identification_weight: float, contrastive_weight: float, margin: float
+) -> Objective:
+    r"""The same with the contrastive loss in the place of verification (Sec. IV-B).
+
+    .. math:: L_c = \tfrac1{2P} \sum_p s_p d_p^2 + (1 - s_p) \max(0, M - d_p)^2
+
+    Args:
+        identification_weight: of each of the two streams.
+        contrastive_weight: of L_c.
+        margin: M, in Euclidean distance of unit vectors.
+    Returns:
+        The objective. It reads ``embedding_a``, ``embedding_b`` [P, D], ``logits_a`` and
+        ``logits_b`` [P, K] of the model, ``identity_a``, ``identity_b`` and ``same`` [P] of the
+        batch, and carries nothing.
+    Deviation: the paper gives neither the margin nor what d is taken on; here on L2-normalised
+        embeddings, margin 1 and weight 1 in the configs.
+    """
+    loss = functools.partial(
+        _identification_contrastive,
+        identification_weight=identification_weight,
+        contrastive_weight=contrastive_weight,
+        margin=margin,
+    )
+    documented = [identification_contrastive, contrastive_loss]
+    return Objective(stateless, loss, notes=deviations(documented))
+
+
+def _identification_contrastive(
     outputs: Arrays,
     batch: Arrays,
     loss_state: Any,
@@ -63,25 +103,8 @@ def identification_contrastive(
     margin: float,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, tuple[Any, Arrays]]:
-    r"""The same with the contrastive loss in the place of verification (Sec. IV-D).
-
-    .. math:: L_c = \tfrac1{2P} \sum_p s_p d_p^2 + (1 - s_p) \max(0, M - d_p)^2
-
-    Args:
-        outputs: ``embedding_a``, ``embedding_b`` [P, D] and ``logits_a``, ``logits_b`` [P, K].
-        batch: ``identity_a``, ``identity_b`` [P] and ``same`` [P].
-        loss_state: passed through.
-        identification_weight: of each of the two streams.
-        contrastive_weight: of L_c.
-        margin: M, in Euclidean distance of unit vectors.
-        axis_name: device axis.
-    Returns:
-        (loss, (loss_state, metrics)).
-    Deviation: the paper gives neither the margin nor what d is taken on; here on L2-normalised
-        embeddings, margin 1 and weight 1 in the configs.
-    """
     loss, metrics = _identification(outputs, batch, identification_weight, axis_name)
-    a, b = l2_normalise(outputs["embedding_a"]), l2_normalise(outputs["embedding_b"])
+    a, b = unit_rows(outputs["embedding_a"]), unit_rows(outputs["embedding_b"])
     contrastive = parallel.mean(
         contrastive_loss(a, b, batch["same"], margin=margin), axis_name=axis_name
     )

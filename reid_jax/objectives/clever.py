@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from reid_jax import parallel
+from reid_jax.deviations import deviations
 from reid_jax.losses import (
     CenterState,
     center_loss,
@@ -15,8 +18,8 @@ from reid_jax.losses import (
     update_centers,
     update_pair_centers,
 )
-from reid_jax.training.objectives import terms
-from reid_jax.training.objectives.terms import Arrays
+from reid_jax.objectives import terms
+from reid_jax.objectives.objective import Arrays, Objective, centers_of_labels
 
 __all__ = ["INTER_GRADS", "clever", "identification_center"]
 
@@ -25,9 +28,6 @@ INTER_GRADS = ("through_update", "centers", "none")
 
 
 def clever(
-    outputs: Arrays,
-    batch: Arrays,
-    loss_state: CenterState,
     *,
     identification_weight: float,
     verification_weight: float,
@@ -37,8 +37,7 @@ def clever(
     center_rate: float,
     inter_grad: str = "through_update",
     neg_updates_centers: bool = True,
-    axis_name: str | None = None,
-) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
+) -> Objective:
     r"""Identification, verification, intra-center and inter-center loss of pairs (Eqs. 1 to 8).
 
     .. math:: L = w_I L_I + w_V L_V + \beta L_{intra} + \gamma L_{inter}
@@ -59,10 +58,6 @@ def clever(
     * ``"none"``: centers are constants, as in center loss. It adds to the value of the loss only.
 
     Args:
-        outputs: ``embedding_a``, ``embedding_b`` [P, D] (not normalised), ``logits_a``,
-            ``logits_b`` [P, K] and ``pair_logits`` [P, 2] of the model.
-        batch: ``identity_a``, ``identity_b`` [P] and ``same`` [P].
-        loss_state: the centers, [K, D].
         identification_weight: w_I, 1 in the paper.
         verification_weight: w_V; 1 in Eq. 8, 0.5 in the code of the baseline row IV.
         intra_weight: beta.
@@ -71,9 +66,10 @@ def clever(
         center_rate: alpha of Eq. 5.
         inter_grad: one of ``INTER_GRADS``.
         neg_updates_centers: whether the images of negative pairs move centers too.
-        axis_name: device axis.
     Returns:
-        (loss, (centers, metrics)).
+        The objective. It reads ``embedding_a``, ``embedding_b`` [P, D] (not normalised),
+        ``logits_a``, ``logits_b`` [P, K] and ``pair_logits`` [P, 2] of the model, ``identity_a``,
+        ``identity_b`` and ``same`` [P] of the batch, and carries the centers, [K, D].
     Raises:
         ValueError: if ``inter_grad`` is unknown.
     Deviation: L_inter as printed has no gradient for the network, if centers are constants as in
@@ -81,6 +77,36 @@ def clever(
     """
     if inter_grad not in INTER_GRADS:
         raise ValueError(f"inter_grad is {inter_grad!r}, expected one of {', '.join(INTER_GRADS)}.")
+    loss = functools.partial(
+        _clever,
+        identification_weight=identification_weight,
+        verification_weight=verification_weight,
+        intra_weight=intra_weight,
+        inter_weight=inter_weight,
+        margin=margin,
+        center_rate=center_rate,
+        inter_grad=inter_grad,
+        neg_updates_centers=neg_updates_centers,
+    )
+    documented = [clever, intra_center_loss, inter_center_loss, update_pair_centers]
+    return Objective(centers_of_labels, loss, notes=deviations(documented))
+
+
+def _clever(
+    outputs: Arrays,
+    batch: Arrays,
+    loss_state: CenterState,
+    *,
+    identification_weight: float,
+    verification_weight: float,
+    intra_weight: float,
+    inter_weight: float,
+    margin: float,
+    center_rate: float,
+    inter_grad: str,
+    neg_updates_centers: bool,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
     loss_state = lax.stop_gradient(loss_state)
     a, b = outputs["embedding_a"], outputs["embedding_b"]
     labels_a, labels_b, same = batch["identity_a"], batch["identity_b"], batch["same"]
@@ -129,16 +155,12 @@ def clever(
 
 
 def identification_center(
-    outputs: Arrays,
-    batch: Arrays,
-    loss_state: CenterState,
     *,
     center_weight: float,
     center_rate: float,
     reweighting_weight: float = 0.0,
     reweighting_level: float = 0.0,
-    axis_name: str | None = None,
-) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
+) -> Objective:
     r"""Identification and center loss of single images: the baseline rows IC and CNN-FRW-IC.
 
     .. math:: L = \frac1B \sum_i \big( \ell^{id}_i + \lambda \, \tfrac12 \lVert x_i - c_{y_i}
@@ -148,21 +170,39 @@ def identification_center(
     its features by w. Each center moves by ``center_rate`` of the way to the mean of its images.
 
     Args:
-        outputs: ``logits`` [B, K] and ``embedding`` [B, D] of the model, and ``feature_weights``
-            [D] if it reweights features.
-        batch: ``identity`` [B].
-        loss_state: the centers, [K, D].
         center_weight: lambda.
         center_rate: alpha.
         reweighting_weight: beta_f; above 0 if, and only if, the model reweights features.
         reweighting_level: C.
-        axis_name: device axis.
     Returns:
-        (loss, (centers, metrics)).
-    Raises:
-        ValueError: if the model reweights features and ``reweighting_weight`` is 0, or the reverse.
+        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] of the model, and
+        ``feature_weights`` [D] if it reweights features, ``identity`` [B] of the batch, and carries
+        the centers, [K, D]. It raises ValueError if the model reweights features and
+        ``reweighting_weight`` is 0, or the reverse.
     Deviation: none.
     """
+    loss = functools.partial(
+        _identification_center,
+        center_weight=center_weight,
+        center_rate=center_rate,
+        reweighting_weight=reweighting_weight,
+        reweighting_level=reweighting_level,
+    )
+    documented = [identification_center, center_loss, update_centers]
+    return Objective(centers_of_labels, loss, notes=deviations(documented))
+
+
+def _identification_center(
+    outputs: Arrays,
+    batch: Arrays,
+    loss_state: CenterState,
+    *,
+    center_weight: float,
+    center_rate: float,
+    reweighting_weight: float,
+    reweighting_level: float,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
     reweights = "feature_weights" in outputs
     if reweights != (reweighting_weight > 0):
         raise ValueError(

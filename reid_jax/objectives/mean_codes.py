@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -12,12 +12,21 @@ import numpy as np
 from jax import lax
 
 from reid_jax import parallel
-from reid_jax.training.state import TrainState
+from reid_jax.deviations import deviations
+from reid_jax.losses import CenterState, update_centers
+from reid_jax.objectives.objective import Arrays, Refresh
 
-__all__ = ["MEANS", "MeanCodes", "identity_means", "init_mean_codes", "make_refresh", "remember"]
-
-MEANS = ("exact", "bank", "batch", "ema")
-"""Where the mean codes come from; see :func:`init_mean_codes`."""
+__all__ = [
+    "MeanCodes",
+    "MeanSource",
+    "bank_means",
+    "batch_means",
+    "exact_means",
+    "identity_means",
+    "make_refresh",
+    "moving_means",
+    "remember",
+]
 
 
 @flax.struct.dataclass
@@ -35,27 +44,119 @@ class MeanCodes:
     labels: jax.Array | None = None
 
 
-def init_mean_codes(labels: np.ndarray, dim: int, *, means: str) -> MeanCodes | None:
-    """The loss state before the first :func:`make_refresh` has filled it.
+class MeanSource(NamedTuple):
+    """Where an objective takes the mean codes of the identities from.
+
+    Attributes:
+        name: how a record of a training names it.
+        init: ``init(labels, dim) -> state``: a :class:`MeanCodes` of zeros, or None.
+        of_batch: ``of_batch(state, codes, labels, num_identities, axis_name) -> (means, known)``:
+            [K, D] constants, and [K] bool, which of them there are; None if all.
+        following: ``following(state, codes, batch, axis_name) -> state`` after a step.
+        refresh: how all are computed anew, or None.
+        notes: where it differs from the paper.
+    """
+
+    name: str
+    init: Callable[[np.ndarray, int], MeanCodes | None]
+    of_batch: Callable[..., tuple[jax.Array, jax.Array | None]]
+    following: Callable[..., MeanCodes | None]
+    refresh: Refresh | None
+    notes: tuple[str, ...]
+
+
+def exact_means() -> MeanSource:
+    """Means of all codes, computed anew before each step.
+
+    The codes are those of the unaugmented images, with the running averages of batch norm.
+
+    Deviation: the paper does not say which statistics batch norm uses while the means are computed.
+    """
+
+    def unchanged(state: MeanCodes, codes: jax.Array, batch: Arrays, axis_name: Any) -> MeanCodes:
+        del codes, batch, axis_name
+        return state
+
+    refresh = Refresh(make_refresh, lambda epoch: 1)
+    return MeanSource("exact", _with_codes, _carried, unchanged, refresh, deviations([exact_means]))
+
+
+def bank_means() -> MeanSource:
+    """Means of the last known codes: a batch replaces its own, and an epoch begins with all anew.
+
+    Deviation: the paper computes the means at the beginning of every batch; this is cheaper.
+    """
+
+    def following(
+        state: MeanCodes, codes: jax.Array, batch: Arrays, axis_name: str | None
+    ) -> MeanCodes:
+        return remember(state, codes, batch["row"], axis_name=axis_name)
+
+    refresh = Refresh(make_refresh, lambda epoch: epoch)
+    return MeanSource("bank", _with_codes, _carried, following, refresh, deviations([bank_means]))
+
+
+def batch_means() -> MeanSource:
+    """Means of the identities in the batch alone; nothing is carried.
+
+    Deviation: the paper computes the means of all identities at the beginning of every batch.
+    """
+
+    def init(labels: np.ndarray, dim: int) -> None:
+        del dim
+        _num_identities(labels)
+
+    def of_batch(
+        state: None,
+        codes: jax.Array,
+        labels: jax.Array,
+        num_identities: int,
+        axis_name: str | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        del state
+        return identity_means(
+            parallel.gather(lax.stop_gradient(codes), axis_name=axis_name),
+            parallel.gather(labels, axis_name=axis_name),
+            num_identities,
+        )
+
+    def nothing(state: None, codes: jax.Array, batch: Arrays, axis_name: Any) -> None:
+        del state, codes, batch, axis_name
+
+    return MeanSource("batch", init, of_batch, nothing, None, deviations([batch_means]))
+
+
+def moving_means(*, rate: float) -> MeanSource:
+    """Centers that each batch moves towards its codes, after starting from all images.
 
     Args:
-        labels: [N] labels of the training images, every one of 0 to K - 1 among them.
-        dim: D, the size of a code.
-        means: ``"exact"``: all codes are computed anew before each step, without augmentation and
-            with the running averages of batch norm. ``"bank"``: the same once an epoch, and each
-            batch replaces the codes of its images in between. ``"batch"``: the means of the
-            identities in the batch alone. ``"ema"``: centers that each batch moves towards its
-            codes, after starting from all images.
-    Returns:
-        zeros of the right shapes; None for ``"batch"``, which carries nothing.
-    Raises:
-        ValueError: if ``means`` is unknown, there is one identity only, or one has no image.
-    Deviation: the paper computes the means at the beginning of every batch, which is ``"exact"``,
-        and does not say which statistics batch norm uses there; the others are cheaper.
+        rate: how far a batch moves a mean towards its codes.
+    Deviation: the paper computes the means at the beginning of every batch; this is cheaper.
     """
+
+    def init(labels: np.ndarray, dim: int) -> MeanCodes:
+        return MeanCodes(jnp.zeros((_num_identities(labels), dim)))
+
+    def following(
+        state: MeanCodes, codes: jax.Array, batch: Arrays, axis_name: str | None
+    ) -> MeanCodes:
+        moved = update_centers(
+            CenterState(state.means),
+            lax.stop_gradient(codes),
+            batch["identity"],
+            rate=rate,
+            axis_name=axis_name,
+        )
+        return state.replace(means=moved.centers)
+
+    refresh = Refresh(make_refresh, lambda epoch: None)
+    return MeanSource(
+        f"moving {rate}", init, _carried, following, refresh, deviations([moving_means])
+    )
+
+
+def _num_identities(labels: np.ndarray) -> int:
     labels = np.asarray(labels)
-    if means not in MEANS:
-        raise ValueError(f"means is {means!r}, expected one of {', '.join(MEANS)}.")
     num_identities = int(labels.max()) + 1
     if num_identities < 2:
         raise ValueError(
@@ -65,12 +166,23 @@ def init_mean_codes(labels: np.ndarray, dim: int, *, means: str) -> MeanCodes | 
     absent = np.setdiff1d(np.arange(num_identities), labels)
     if len(absent):
         raise ValueError(f"identities {absent[:5].tolist()} have no training image and no mean.")
-    if means == "batch":
-        return None
-    zeros = jnp.zeros((num_identities, dim))
-    if means == "ema":
-        return MeanCodes(zeros)
+    return num_identities
+
+
+def _with_codes(labels: np.ndarray, dim: int) -> MeanCodes:
+    zeros = jnp.zeros((_num_identities(labels), dim))
     return MeanCodes(zeros, jnp.zeros((len(labels), dim)), jnp.asarray(labels, jnp.int32))
+
+
+def _carried(
+    state: MeanCodes,
+    codes: jax.Array,
+    labels: jax.Array,
+    num_identities: int,
+    axis_name: str | None,
+) -> tuple[jax.Array, None]:
+    del codes, labels, num_identities, axis_name
+    return state.means, None
 
 
 def identity_means(
@@ -117,8 +229,8 @@ def make_refresh(
     labels: np.ndarray,
     *,
     devices: Sequence[jax.Device],
-    block_size: int,
-) -> Callable[[TrainState, jax.Array], MeanCodes]:
+    block_size: int = 128,
+) -> Callable[[Any, jax.Array], MeanCodes]:
     """Builds ``refresh(state, images) -> MeanCodes``: the codes of all images as of a state.
 
     All devices of all processes share the images, one computation with nothing read by the host;
@@ -146,7 +258,7 @@ def make_refresh(
     rows = parallel.shard({"row": rows[parallel.host_rows(num_rows)]}, devices)
 
     def recompute(
-        state: TrainState, batch: dict[str, jax.Array], images: jax.Array, labels: jax.Array
+        state: Any, batch: dict[str, jax.Array], images: jax.Array, labels: jax.Array
     ) -> MeanCodes:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         blocks = batch["row"].reshape(num_blocks, block)

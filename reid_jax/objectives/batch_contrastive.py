@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,10 +10,17 @@ import jax.numpy as jnp
 from jax import lax
 
 from reid_jax import parallel
-from reid_jax.distances import euclidean
-from reid_jax.losses import CenterState, batch_contrastive_loss, center_loss, update_centers
-from reid_jax.training.objectives import terms
-from reid_jax.training.objectives.terms import Arrays, l2_normalise
+from reid_jax.deviations import deviations
+from reid_jax.distances import euclidean, unit_rows
+from reid_jax.losses import (
+    CenterState,
+    batch_contrastive_loss,
+    center_loss,
+    init_centers,
+    update_centers,
+)
+from reid_jax.objectives import terms
+from reid_jax.objectives.objective import Arrays, Objective, centers_of_labels, stateless
 
 __all__ = ["batch_contrastive", "batch_distances", "softmax"]
 
@@ -55,39 +63,31 @@ def _identification(outputs: Arrays, batch: Arrays, *, axis_name: str | None) ->
     """Mean cross-entropy, and what every classification run logs."""
     labels = batch["identity"]
     loss, metrics = terms.identification(outputs["logits"], labels, axis_name=axis_name)
-    distances = batch_distances(l2_normalise(outputs["embedding"]), labels, axis_name=axis_name)
+    distances = batch_distances(unit_rows(outputs["embedding"]), labels, axis_name=axis_name)
     return loss, metrics | distances
 
 
-def softmax(
-    outputs: Arrays, batch: Arrays, loss_state: Any, *, axis_name: str | None = None
-) -> tuple[jax.Array, tuple[Any, Arrays]]:
+def softmax() -> Objective:
     """Mean softmax cross-entropy alone: the baseline of Zhang and Xu (batch_contrastive), Eq. 2.
 
-    Args:
-        outputs: ``logits`` [B, K] and ``embedding`` [B, D] of the model.
-        batch: ``identity`` [B].
-        loss_state: passed through.
-        axis_name: device axis.
     Returns:
-        (loss, (loss_state, metrics)).
+        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] of the model and
+        ``identity`` [B] of the batch, and carries nothing.
     Deviation: none.
     """
+    return Objective(stateless, _softmax, notes=deviations([softmax, batch_distances]))
+
+
+def _softmax(
+    outputs: Arrays, batch: Arrays, loss_state: Any, *, axis_name: str | None = None
+) -> tuple[jax.Array, tuple[Any, Arrays]]:
     loss, metrics = _identification(outputs, batch, axis_name=axis_name)
     return loss, (loss_state, metrics)
 
 
 def batch_contrastive(
-    outputs: Arrays,
-    batch: Arrays,
-    loss_state: CenterState,
-    *,
-    margin: float,
-    center_rate: float,
-    loss_weight: float,
-    gradient: str = "autodiff",
-    axis_name: str | None = None,
-) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
+    *, margin: float, center_rate: float, loss_weight: float, gradient: str = "autodiff"
+) -> Objective:
     r"""Softmax, batch-contrastive and center loss of Zhang and Xu (batch_contrastive), Eq. 9.
 
     .. math:: L = L_s + \lambda (L_b + L_c)
@@ -96,20 +96,39 @@ def batch_contrastive(
     pool5 before dropout. The loss uses the centers from before the step, then they move.
 
     Args:
-        outputs: ``logits`` [B, K] and ``embedding`` [B, D] (before dropout) of the model.
-        batch: ``identity`` [B].
-        loss_state: the centers of the normalised embeddings, [K, D].
         margin: tau, in squared distance of unit vectors.
         center_rate: eta of Eq. 6.
         loss_weight: lambda.
         gradient: ``"autodiff"`` or ``"eq8"``, see :func:`~reid_jax.losses.batch_contrastive_loss`.
-        axis_name: device axis.
     Returns:
-        (loss, (centers, metrics)).
+        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] (before dropout) of the
+        model and ``identity`` [B] of the batch, and carries the centers of the normalised
+        embeddings, [K, D].
     Deviation: tau and the centers' rate are not given in the paper (1.0 and 0.5 in the configs).
     """
+    constants = {"margin": margin, "center_rate": center_rate}
+    constants |= {"loss_weight": loss_weight, "gradient": gradient}
+    documented = [batch_contrastive, batch_contrastive_loss, update_centers, init_centers]
+    return Objective(
+        centers_of_labels,
+        functools.partial(_batch_contrastive, **constants),
+        notes=deviations([*documented, batch_distances]),
+    )
+
+
+def _batch_contrastive(
+    outputs: Arrays,
+    batch: Arrays,
+    loss_state: CenterState,
+    *,
+    margin: float,
+    center_rate: float,
+    loss_weight: float,
+    gradient: str,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
     identification, metrics = _identification(outputs, batch, axis_name=axis_name)
-    embeddings, labels = l2_normalise(outputs["embedding"]), batch["identity"]
+    embeddings, labels = unit_rows(outputs["embedding"]), batch["identity"]
     contrastive = parallel.total(
         batch_contrastive_loss(
             embeddings, labels, margin=margin, gradient=gradient, axis_name=axis_name

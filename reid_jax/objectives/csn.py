@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from reid_jax import losses, parallel
-from reid_jax.training.objectives import terms
-from reid_jax.training.objectives.terms import Arrays
+from reid_jax.deviations import deviations
+from reid_jax.objectives import terms
+from reid_jax.objectives.objective import Arrays, Objective, stateless
 
 __all__ = ["csn"]
 
 
 def csn(
+    *,
+    ranking_weight: float,
+    margin: float,
+    prior_weight: float,
+    min_scale: float,
+    limit: float,
+) -> Objective:
+    r"""Cross-entropy, contrastive loss of the descriptors, and priors of the transformers (Eq. 6).
+
+    .. math:: L = L_{cls} + L_{ctr} + 0.1 \sum_j L_{stn,j}
+
+    Each term is a mean: over the pairs, and for the priors over the images and stripes of a level.
+    A weight of 0 leaves its term out, and the outputs that it needs may then be missing: the
+    descriptors in the row "cls" of Table 3 and the parameters ``thetaj`` in the row C2 of Table 4.
+
+    Args:
+        ranking_weight: of the contrastive loss; 1 in the paper.
+        margin: alpha of Eq. 4, in Euclidean distance of unit vectors.
+        prior_weight: of the priors.
+        min_scale: see :func:`~reid_jax.losses.stn_prior`.
+        limit: see :func:`~reid_jax.losses.stn_prior`.
+    Returns:
+        The objective. It reads ``pair_logits`` [P, 2], ``descriptor_a``, ``descriptor_b`` [P, D]
+        and for each level j ``thetaj_a``, ``thetaj_b`` [P, S, 6] of the model and ``same`` [P] of
+        the batch, and carries nothing. The mean distances of positive and negative pairs are NaN
+        in a batch that has none. It raises ValueError if the model does not give what a term with
+        a weight needs.
+    Deviation: Eq. 3 has neither logarithm nor minus sign and would make the right class unlikely;
+        here it is the cross-entropy that the text names. The weight of the priors is not given.
+    """
+    loss = functools.partial(
+        _csn,
+        ranking_weight=ranking_weight,
+        margin=margin,
+        prior_weight=prior_weight,
+        min_scale=min_scale,
+        limit=limit,
+    )
+    documented = [csn, losses.contrastive_loss, losses.stn_prior]
+    return Objective(stateless, loss, notes=deviations(documented))
+
+
+def _csn(
     outputs: Arrays,
     batch: Arrays,
     loss_state: Any,
@@ -26,33 +71,6 @@ def csn(
     limit: float,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, tuple[Any, Arrays]]:
-    r"""Cross-entropy, contrastive loss of the descriptors, and priors of the transformers (Eq. 6).
-
-    .. math:: L = L_{cls} + L_{ctr} + 0.1 \sum_j L_{stn,j}
-
-    Each term is a mean: over the pairs, and for the priors over the images and stripes of a level.
-    A weight of 0 leaves its term out, and the outputs that it needs may then be missing: the
-    descriptors in the row "cls" of Table 3 and the parameters ``thetaj`` in the row C2 of Table 4.
-
-    Args:
-        outputs: ``pair_logits`` [P, 2], ``descriptor_a``, ``descriptor_b`` [P, D] and for each
-            level j ``thetaj_a``, ``thetaj_b`` [P, S, 6] of the model.
-        batch: ``same`` [P] bool.
-        loss_state: passed through.
-        ranking_weight: of the contrastive loss; 1 in the paper.
-        margin: alpha of Eq. 4, in Euclidean distance of unit vectors.
-        prior_weight: of the priors.
-        min_scale: see :func:`~reid_jax.losses.stn_prior`.
-        limit: see :func:`~reid_jax.losses.stn_prior`.
-        axis_name: device axis.
-    Returns:
-        (loss, (loss_state, metrics)); the mean distances of positive and negative pairs are NaN in
-        a batch that has none.
-    Raises:
-        ValueError: if the model does not give what a term with a weight needs.
-    Deviation: Eq. 3 has neither logarithm nor minus sign and would make the right class unlikely;
-        here it is the cross-entropy that the text names. The weight of the priors is not given.
-    """
     same = batch["same"].astype(bool)
     loss, metrics = terms.verification(outputs["pair_logits"], same, axis_name=axis_name)
     if ranking_weight:

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from reid_jax import parallel
 from reid_jax.losses import identification_loss, verification_loss
+from reid_jax.objectives.objective import Arrays
 
-__all__ = ["Arrays", "identification", "l2_normalise", "pair_identification", "verification"]
-
-Arrays = dict[str, jax.Array]
-
-
-def l2_normalise(embeddings: jax.Array) -> jax.Array:
-    """[B, D] rows of unit Euclidean length, with a finite gradient at zero."""
-    squared = jnp.sum(embeddings**2, axis=-1, keepdims=True)
-    return embeddings * lax.rsqrt(jnp.maximum(squared, 1e-12))
+__all__ = ["accuracy", "identification", "pair_identification", "verification"]
 
 
 def accuracy(logits: jax.Array, labels: jax.Array, *, axis_name: str | None) -> jax.Array:

@@ -1,0 +1,198 @@
+"""The images of a run, opened by the names that its training and its protocol have for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from experiments import build
+from experiments.config import Config
+from reid_jax import data
+from reid_jax.protocols import Protocol
+
+__all__ = [
+    "by_camera",
+    "data_source",
+    "needed_datasets",
+    "open_images",
+    "subsets",
+    "tested_dataset",
+    "training_datasets",
+    "training_source",
+    "validation",
+]
+
+DISTRACTORS = "distractors_500k"
+
+
+# Names -----------------------------------------------------------------------------------------
+
+
+def training_datasets(config: Config) -> tuple[str, ...]:
+    """Names of the data sets that a run trains on: ``data.joined``, or its own."""
+    return config.data.joined or (config.dataset,)
+
+
+def tested_dataset(config: Config) -> str:
+    """Name of the data set that a run is tested on."""
+    return config.evaluation.dataset or config.dataset
+
+
+def needed_datasets(config: Config, protocol: Protocol) -> list[str]:
+    """The data sets that a run and a protocol need."""
+    names = [*training_datasets(config), config.dataset, tested_dataset(config)]
+    names += [DISTRACTORS] * ("distractors" in protocol.needs)
+    return list(dict.fromkeys(names))
+
+
+def data_source(data_dir: epath.PathLike, config: Config, protocol: Protocol) -> str:
+    """'official' if all data of a result is, else 'stand-in' if any of it is one, else 'custom'."""
+    names = needed_datasets(config, protocol)
+    sources = {data.dataset_card(data_dir, name)["data_source"] for name in names}
+    return next(kind for kind in ("stand-in", "custom", "official") if kind in sources)
+
+
+# Test ------------------------------------------------------------------------------------------
+
+
+def subsets(
+    data_dir: epath.PathLike, config: Config, protocol: Protocol, *, split: int
+) -> dict[str, Any]:
+    """What a protocol compares: a source for each of its needs, and the queries of Oxford5k.
+
+    Raises:
+        ValueError: for a data set without what the protocol needs.
+    """
+    own = [name for name in protocol.needs if name not in ("distractors", "queries")]
+    tested = tested_dataset(config)
+    if tested != config.dataset:
+        found: dict[str, Any] = {name: data.open_split(data_dir, tested, name) for name in own}
+    else:
+        found = dict(open_images(data_dir, config, own, split=split))
+    if "queries" in protocol.needs:
+        found["queries"] = data.landmark_queries(data_dir, found["images"])
+    if "distractors" in protocol.needs:
+        found["distractors"] = data.open_split(data_dir, DISTRACTORS, "gallery")
+    return found
+
+
+def validation(
+    data_dir: epath.PathLike, config: Config, *, split: int
+) -> tuple[Protocol, dict[str, data.Source]] | None:
+    """The protocol for images of validation identities, and these; None if there are none."""
+    if config.data.partition:
+        known: Iterable[str] = data.open_partition(
+            data_dir, config.dataset, config.data.partition, split
+        )
+    else:
+        known = data.dataset_card(data_dir, config.dataset)["counts"]
+    if not set(known) & {"val", "val_query"}:
+        return None
+    protocol = build.protocol(config)
+    if protocol.needs != ("test",):
+        protocol = build.protocol(config, "single-query")
+    names = [("val" if need == "test" else f"val_{need}") for need in protocol.needs]
+    found = open_images(data_dir, config, names, split=split)
+    return protocol, dict(zip(protocol.needs, found.values(), strict=True))
+
+
+def open_images(
+    data_dir: epath.PathLike, config: Config, names: Iterable[str], *, split: int = 0
+) -> dict[str, data.Source]:
+    """The images of a run's data set by name: ``train``, ``query``, ``gallery``, ``test``, ...
+
+    A data set with a partition has ``test`` identities; as ``query`` and ``gallery`` they are
+    divided by camera: the first asks, the second answers.
+
+    Args:
+        data_dir: where the data set is prepared.
+        config: with ``dataset`` and ``data.partition`` ('' for a data set with one fixed split).
+        names: which are wanted.
+        split: number of the split of the partition.
+    Raises:
+        ValueError: if the data set lacks one, with those that it has.
+    """
+    partition = config.data.partition
+    if not partition:
+        return {name: data.open_split(data_dir, config.dataset, name) for name in names}
+    card = data.dataset_card(data_dir, config.dataset)
+    if not card.get("partitions"):
+        raise ValueError(
+            f"{config.dataset} in {data_dir} has no partitions, and the experiment has "
+            f"data.partition={partition}: add --set data.partition= --set "
+            "evaluation.protocol=single-query (for pairs of a data set without cameras also --set "
+            "sampler.cross_camera=false)"
+        )
+    known = data.open_partition(data_dir, config.dataset, partition, split)
+    for prefix, pool in (("", "test"), ("val_", "val")):
+        if pool in known and not {prefix + "query", prefix + "gallery"} & known.keys():
+            known |= by_camera(known[pool], prefix)
+    missing = [name for name in names if name not in known]
+    if missing:
+        raise ValueError(
+            f"the partition {partition} of {config.dataset} has no "
+            f"{' and no '.join(missing)}; it has {', '.join(sorted(known))}"
+        )
+    return {name: known[name] for name in names}
+
+
+def by_camera(pool: data.Source, prefix: str) -> dict[str, data.Source]:
+    """Query and gallery of a pool that two cameras saw; nothing of another one."""
+    cameras = np.unique(pool.cameras) if pool.cameras is not None else ()
+    if len(cameras) != 2:
+        return {}
+    return {
+        prefix + name: pool.take(np.flatnonzero(pool.cameras == camera), f"{pool.split}/{name}")
+        for name, camera in zip(("query", "gallery"), cameras, strict=True)
+    }
+
+
+# Training --------------------------------------------------------------------------------------
+
+
+def training_source(data_dir: epath.PathLike, config: Config, *, split: int) -> data.Source:
+    """The images that a run trains on: its data set's, or those of ``data.joined``.
+
+    Of joined data sets these are all images of the identities that both views saw, whatever is
+    tested on them elsewhere; the run is evaluated on its own data set, which is not trained on.
+
+    Args:
+        data_dir: where the data sets are prepared.
+        config: with ``dataset``, ``data.partition`` and, for several data sets, ``data.joined``.
+        split: number of the split of the partition.
+    Raises:
+        ValueError: if a data set has no such images, or cannot be joined.
+    """
+    joined = config.data.joined
+    if not joined:
+        return open_images(data_dir, config, ("train",), split=split)["train"]
+    unknown = [name for name in joined if name not in JOINED]
+    if unknown or config.dataset in joined:
+        raise ValueError(
+            f"data.joined={tuple(joined)}; known: {', '.join(JOINED)}, without the data set "
+            f"{config.dataset} that is tested on"
+        )
+    source = data.join([part for name in joined for part in JOINED[name](data_dir)], "joined")
+    sides = [np.unique(source.identities[source.cameras == view]) for view in (1, 2)]
+    people = np.intersect1d(*sides)
+    kept = np.isin(source.identities, people[people > 0])
+    return source.take(np.flatnonzero(kept), "joined")
+
+
+def _cuhk03(data_dir: epath.PathLike) -> list[data.Source]:
+    """The detector's boxes of all identities of the first three groups."""
+    return list(data.open_partition(data_dir, "cuhk03", "detected-1160-100-100", 0).values())
+
+
+def _market1501(data_dir: epath.PathLike) -> list[data.Source]:
+    """Training and gallery images; cameras 1 to 3 are the first view, 4 to 6 the second."""
+    parts = [data.open_split(data_dir, "market1501", split) for split in ("train", "gallery")]
+    return [dataclasses.replace(p, cameras=np.where(p.cameras <= 3, 1, 2)) for p in parts]
+
+
+JOINED = {"cuhk03": _cuhk03, "market1501": _market1501}
+"""``JOINED[dataset](data_dir) -> sources`` of two views"""

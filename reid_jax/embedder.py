@@ -1,0 +1,572 @@
+"""From images to what is compared: one interface over embeddings and over scores of pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from etils import epath
+from flax import traverse_util
+
+from reid_jax import data, evaluation, models
+from reid_jax.checkpoint import Checkpoints
+from reid_jax.data import ImageList, Source
+from reid_jax.distances import squared_euclidean, unit_rows
+from reid_jax.files import write_atomically
+from reid_jax.preprocess import Preprocess
+
+__all__ = [
+    "FORMAT",
+    "TEST_MODES",
+    "TRAINING_FILE",
+    "Embedder",
+    "Scoring",
+    "read_json",
+    "read_training",
+]
+
+FORMAT = 1
+"""Version of the files that :meth:`Embedder.save` writes."""
+
+TRAINING_FILE = "training.json"
+"""What a training keeps beside its checkpoints; :func:`reid_jax.fit` writes it."""
+
+RECORD_FILE, VARIABLES_FILE = "embedder.json", "variables.safetensors"
+TEST_MODES = ("single", "dense_flip")
+STRIDE = 32
+"""Pixels of the image for each position of a ResNet's last map."""
+
+Parts = dict[str, jax.Array]
+Images = Source | Sequence[Any] | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+    """How images are embedded and compared at test.
+
+    Attributes:
+        normalise: scales embeddings to unit length.
+        test_mode: 'single' looks at the image resized to the network's input; 'dense_flip' at all
+            of the stored size and its mirror image, by the sum of unit vectors from each place
+            (ResNet; the identif_verif authors' code on Market-1501).
+        batch_size: images of one call.
+        distance_weight: of the inverse distance of descriptors in the score of a pair, beside its
+            probability (csn, Eq. 7).
+        epsilon: added to that distance.
+        pairs_per_block: pairs of one call.
+        shortlist: score only the N gallery images of each query that are nearest by descriptor; 0
+            scores all.
+    Raises:
+        ValueError: for a ``test_mode`` that is not known.
+    """
+
+    normalise: bool = True
+    test_mode: str = "single"
+    batch_size: int = 64
+    distance_weight: float = 0.0
+    epsilon: float = 1e-4
+    pairs_per_block: int = 256
+    shortlist: int = 0
+
+    def __post_init__(self) -> None:
+        if self.test_mode not in TEST_MODES:
+            raise ValueError(f"test_mode is {self.test_mode!r}; known: {', '.join(TEST_MODES)}")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Embedder:
+    """A network with its variables and all that it needs at test.
+
+    ``embedder(images)`` gives an embedding of each image, ``embedder.distances(queries, gallery)``
+    the distances between images; a network that scores pairs (csn) has only those. Images are
+    paths, uint8 RGB arrays [H, W, 3], or a :class:`~reid_jax.data.Source`, of any number: they are
+    read and embedded batch by batch.
+
+    Attributes:
+        model: the network for single images, without a head, or the one that scores pairs.
+        variables: of the network.
+        preprocess: what the network sees of an image.
+        scoring: how images are embedded and compared.
+        provenance: what the network was trained on, and by what; JSON.
+    """
+
+    model: nn.Module
+    variables: Any = dataclasses.field(repr=False)
+    preprocess: Preprocess
+    scoring: Scoring = dataclasses.field(default_factory=Scoring)
+    provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+
+    @property
+    def scores_pairs(self) -> bool:
+        """Whether the network compares pairs as wholes: no single image has an embedding."""
+        return getattr(self.model, "scores_pairs", False)
+
+    @property
+    def distance_name(self) -> str:
+        """What the distances are, for an axis or a heading."""
+        if not self.scores_pairs:
+            unit = " of unit vectors" if self.scoring.normalise else ""
+            return "squared Euclidean distance" + unit
+        name = "minus the similarity score"
+        if shortlist := self.scoring.shortlist:
+            name += f" (behind a shortlist of {shortlist}, above it: by descriptor)"
+        return name
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) to which an image is resized at test."""
+        dense = self.scoring.test_mode == "dense_flip"
+        return self.preprocess.size if dense else self.preprocess.input_size
+
+    def check(self) -> None:
+        """Refuses what the network cannot do at test, before any work.
+
+        Raises:
+            ValueError: if the test mode, or the scoring of pairs, does not fit the network.
+        """
+        shortlist = self.scoring.shortlist
+        if shortlist and not self.scores_pairs:
+            raise ValueError(
+                f"{type(self.model).__name__} compares embeddings, which takes no shortlist: leave "
+                "the shortlist out"
+            )
+        has_descriptors = getattr(self.model, "ranking", False)
+        if shortlist and not has_descriptors:
+            raise ValueError(
+                f"a shortlist of {shortlist} is chosen by descriptors, which the network does not "
+                "have without model.ranking: score all pairs with evaluation.shortlist=0"
+            )
+        if self.scores_pairs and self.scoring.distance_weight and not has_descriptors:
+            raise ValueError(
+                f"evaluation.distance_weight={self.scoring.distance_weight} needs descriptors, "
+                "which the network does not have without model.ranking: set it to 0"
+            )
+        if self.scoring.test_mode != "dense_flip":
+            return
+        if not isinstance(self.model, models.ResNet):
+            raise ValueError(
+                "test_mode=dense_flip sums over the places of a ResNet's last map, and the network "
+                f"is {type(self.model).__name__}: take test_mode=single"
+            )
+        if any(side < STRIDE for side in self.preprocess.input_size):
+            raise ValueError(
+                f"test_mode=dense_flip needs an input of {STRIDE} pixels each way, got "
+                f"{self.preprocess.input_size}"
+            )
+
+    # Embeddings --------------------------------------------------------------------------------
+
+    @property
+    def embed(self) -> Callable[[Any, jax.Array], jax.Array]:
+        """``embed(variables, images [B, H, W, 3]) -> [B, D]``, for images of any one size.
+
+        Raises:
+            ValueError: if the network scores pairs.
+        """
+        if self.scores_pairs:
+            raise ValueError(
+                f"{type(self.model).__name__} scores pairs of images and has no embedding of a "
+                "single one: use distances(queries, gallery)"
+            )
+        self.check()
+        return _embed_function(self.model, self.preprocess, self.scoring)
+
+    def __call__(self, images: Images) -> np.ndarray:
+        """Embeds images.
+
+        Args:
+            images: N paths, uint8 RGB arrays, or a source.
+
+        Returns:
+            [N, D] float32, of unit length if ``scoring.normalise``.
+
+        Raises:
+            ValueError: if there is no image, some cannot be read (all are named), or the network
+                scores pairs.
+        """
+        embed, listed = self.embed, data.as_images(images)
+        batch_size = self._batch_size(len(listed))
+        with _naming_unreadable(listed):
+            return evaluation.extract_features(
+                embed,
+                self.variables,
+                lambda rows: self._batches(listed, rows, batch_size),
+                num_images=len(listed),
+                batch_size=batch_size,
+                description=f"embedding {getattr(listed, 'split', 'images')}",
+            )
+
+    def _batch_size(self, num_images: int) -> int:
+        if getattr(self.model, "test_statistics", "running") == "batch":
+            return num_images  # Batch norm sees the whole list at once.
+        return min(self.scoring.batch_size, 1 << (num_images - 1).bit_length())
+
+    def _batches(self, images: ImageList, rows: slice, batch_size: int) -> Iterator[np.ndarray]:
+        return data.image_batches(images, self.input_size, batch_size=batch_size, rows=rows)
+
+    # Distances ---------------------------------------------------------------------------------
+
+    def distances(self, queries: Images, gallery: Images) -> np.ndarray:
+        """Compares each query with each gallery image.
+
+        Args:
+            queries: Q images.
+            gallery: G images.
+
+        Returns:
+            [Q, G] float32, smaller is more alike: squared Euclidean, or minus the score of a pair.
+
+        Raises:
+            ValueError: as :meth:`__call__`.
+        """
+        if not self.scores_pairs:
+            return np.asarray(squared_euclidean(self(queries), self(gallery)))
+        sides = data.as_images(queries), data.as_images(gallery)
+        rows = np.arange(len(sides[0]) + len(sides[1]))
+        return self.distance_of(_Joined(sides))(rows[: len(sides[0])], rows[len(sides[0]) :])
+
+    def distance_of(self, images: Images | ImageList) -> evaluation.DistanceOf:
+        """Distances between the images of one list, by row.
+
+        Args:
+            images: N images.
+
+        Returns:
+            ``distance_of(query_rows [Q], gallery_rows [G]) -> [Q, G]``, smaller is more alike.
+
+        Raises:
+            ValueError: as :meth:`__call__`.
+        """
+        listed = images if isinstance(images, _Joined) else data.as_images(images)
+        if self.scores_pairs:
+            return self._scorer(listed).distance_of
+        if getattr(self.model, "test_statistics", "running") == "batch":
+            return self._distance_of_sides(listed)
+        return evaluation.feature_distances(self(images))
+
+    def _scorer(self, images: ImageList) -> evaluation.PairScorer:
+        embed_parts, score = _pair_functions(self.model, self.preprocess, self.scoring)
+        batch_size = self._batch_size(len(images))
+        with _naming_unreadable(images):
+            cache = evaluation.cache_images(
+                embed_parts,
+                self.variables,
+                lambda rows: self._batches(images, rows, batch_size),
+                image=jax.ShapeDtypeStruct((1, *self.input_size, 3), np.uint8),
+                num_images=len(images),
+                batch_size=batch_size,
+                description=f"embedding {getattr(images, 'split', 'images')}",
+            )
+        return evaluation.PairScorer(
+            score,
+            self.variables,
+            cache,
+            block_size=self.scoring.pairs_per_block,
+            shortlist=self.scoring.shortlist or None,
+        )
+
+    def _distance_of_sides(self, images: ImageList) -> evaluation.DistanceOf:
+        """Distances for which all queries are one batch, and all gallery images another."""
+        embed_batch = jax.jit(self.embed)
+
+        def distance_of(query_rows: np.ndarray, gallery_rows: np.ndarray) -> np.ndarray:
+            sides = (
+                embed_batch(
+                    self.variables, np.stack([images.image(row, self.input_size) for row in rows])
+                )
+                for rows in (query_rows, gallery_rows)
+            )
+            return np.asarray(squared_euclidean(*sides))
+
+        return distance_of
+
+    # Files -------------------------------------------------------------------------------------
+
+    def as_json(self) -> dict[str, Any]:
+        """All but the variables, as :meth:`save` and a run keep it."""
+        return {
+            "format": FORMAT,
+            "network": models.describe(self.model),
+            "preprocess": self.preprocess.as_json(),
+            "scoring": dataclasses.asdict(self.scoring),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], variables: Any, *, where: str) -> Embedder:
+        """The embedder of a record and its variables.
+
+        Args:
+            record: of :meth:`as_json`.
+            variables: ``params`` and ``batch_stats``, NumPy arrays.
+            where: the record's place, for messages.
+
+        Raises:
+            ValueError: if the record is of another version, or the variables do not fit.
+        """
+        if record.get("format") != FORMAT:
+            raise ValueError(
+                f"{where} is of format {record.get('format')}, and this version of reid_jax reads "
+                f"format {FORMAT}: save the model again, or use the version that made it"
+            )
+        made = cls(
+            model=models.from_description(record["network"]),
+            variables=variables,
+            preprocess=Preprocess.from_json(record["preprocess"]),
+            scoring=Scoring(**record["scoring"]),
+            provenance=record["provenance"],
+        )
+        if problems := _misfits(variables, made.expected_variables()):
+            raise ValueError(
+                f"the variables in {where} do not fit its network:\n  " + "\n  ".join(problems)
+            )
+        return made
+
+    def expected_variables(self) -> Any:
+        """Shapes of the network's variables."""
+        return _expected_variables(self.model, self.preprocess.input_size)
+
+    def save(self, directory: epath.PathLike) -> None:
+        """Writes the model as a folder: variables as safetensors, all else as JSON.
+
+        Args:
+            directory: new, empty, or holding a saved model, which is replaced.
+
+        Raises:
+            FileExistsError: if the directory holds something else.
+        """
+        directory = epath.Path(directory).expanduser()
+        record = self.as_json()
+        if directory.exists() and not _is_saved(directory) and not _is_empty(directory):
+            raise FileExistsError(
+                f"{directory} holds something that is no saved model: give another directory"
+            )
+        flat = traverse_util.flatten_dict(jax.device_get(self.variables), sep="/")
+        content = safetensors.numpy.save(
+            {name: np.ascontiguousarray(leaf) for name, leaf in flat.items()}
+        )
+        record["variables_sha256"] = hashlib.sha256(content).hexdigest()
+        # The record goes last and names the digest, so half a model is never taken for a whole one.
+        write_atomically(directory / VARIABLES_FILE, content)
+        write_atomically(directory / RECORD_FILE, json.dumps(record, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, directory: epath.PathLike) -> Embedder:
+        """Opens a model that :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: if the directory holds none.
+            ValueError: if it is of another version, damaged, or does not fit together.
+        """
+        directory = epath.Path(directory).expanduser()
+        path = directory / RECORD_FILE
+        if not path.exists():
+            hint = ""
+            if (directory / "training.json").exists():
+                hint = "; it is the work directory of a training: use Embedder.from_run"
+            raise FileNotFoundError(f"{directory} is no saved model: it holds no {path.name}{hint}")
+        record = read_json(path)
+        variables_path = directory / VARIABLES_FILE
+        if not variables_path.exists():
+            raise FileNotFoundError(f"{variables_path} is missing: save the model again")
+        content = variables_path.read_bytes()
+        if hashlib.sha256(content).hexdigest() != record.get("variables_sha256"):
+            raise ValueError(
+                f"{variables_path} is not the file that {path.name} was written with (its SHA-256 "
+                "differs): save or copy the model again"
+            )
+        flat = safetensors.numpy.load(content)
+        nested = traverse_util.unflatten_dict(flat, sep="/")
+        variables = {"batch_stats": {}, **nested}
+        return cls.from_json(record, variables, where=str(directory))
+
+    @classmethod
+    def from_run(cls, workdir: epath.PathLike) -> Embedder:
+        """Opens the network of a training: its best state on validation, else its last.
+
+        Args:
+            workdir: that :func:`reid_jax.fit` or ``experiments/run.py`` wrote.
+
+        Raises:
+            FileNotFoundError: if the directory holds no training, or no checkpoint yet.
+            ValueError: as :meth:`load`.
+        """
+        record, model, trained = read_training(workdir)
+        _, variables = models.single_image(model, trained)
+        return cls.from_json(record["embedder"], variables, where=str(workdir))
+
+
+def read_training(workdir: epath.PathLike) -> tuple[dict[str, Any], nn.Module, Any]:
+    """Opens what a training left: its best state on validation, else its last.
+
+    Args:
+        workdir: that :func:`reid_jax.fit` or ``experiments/run.py`` wrote.
+
+    Returns:
+        (record, model, variables): what stands in ``training.json``; the network that was trained,
+        heads included; and its variables.
+
+    Raises:
+        FileNotFoundError: if the directory holds no training, or no checkpoint yet.
+        ValueError: if the network is the caller's own, or the variables do not fit it.
+    """
+    workdir = epath.Path(workdir).expanduser()
+    path = workdir / TRAINING_FILE
+    if not path.exists():
+        hint = "; it is a saved model: use Embedder.load" if _is_saved(workdir) else ""
+        raise FileNotFoundError(
+            f"{workdir} is not the work directory of a training: it holds no {path.name}{hint}"
+        )
+    record = read_json(path)
+    if record["network"] is None:
+        raise ValueError(
+            f"{workdir} trained a network of one's own, which a file cannot name: restore its "
+            "variables with reid_jax.checkpoint.Checkpoints"
+        )
+    model = models.from_description(record["network"])
+    size = Preprocess.from_json(record["preprocess"]).input_size
+    checkpoints = Checkpoints(workdir)
+    try:
+        restored = checkpoints.restore_variables(_expected_variables(model, size))
+    finally:
+        checkpoints.close()
+    if restored is None or "embedder" not in record:
+        raise FileNotFoundError(f"{workdir} holds no checkpoint yet: run its command first")
+    return record, model, restored
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        ValueError: if it holds none, naming the file.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): make it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object")
+    return content
+
+
+def _is_saved(directory: epath.Path) -> bool:
+    return (directory / RECORD_FILE).exists()
+
+
+def _is_empty(directory: epath.Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())
+
+
+class _Joined:
+    """Two lists of images as one."""
+
+    def __init__(self, sides: tuple[ImageList, ImageList]) -> None:
+        self._sides = sides
+        self.split = "queries and gallery"
+
+    @property
+    def files(self) -> Sequence[str]:
+        return [file for side in self._sides for file in side.files]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sides))
+
+    def image(self, row: int, size: tuple[int, int] | None) -> np.ndarray:
+        first = len(self._sides[0])
+        side, row = (self._sides[0], row) if row < first else (self._sides[1], row - first)
+        return side.image(row, size)
+
+
+@contextlib.contextmanager
+def _naming_unreadable(images: ImageList) -> Iterator[None]:
+    """Replaces an image's error by one that names all images that cannot be read."""
+    try:
+        yield
+    except ValueError as error:
+        if message := data.unreadable(images):
+            raise ValueError(message) from error
+        raise
+
+
+@functools.lru_cache(maxsize=64)
+def _embed_function(
+    model: nn.Module, preprocess: Preprocess, scoring: Scoring
+) -> Callable[[Any, jax.Array], jax.Array]:
+    # Cached, so that embedders of one network with other variables share what is compiled.
+    finish = unit_rows if scoring.normalise else lambda embeddings: embeddings
+
+    def once(variables: Any, images: jax.Array) -> jax.Array:
+        taps = model.apply(variables, preprocess.test(images), train=False)
+        return finish(taps["embedding"])
+
+    def dense_flip(variables: Any, images: jax.Array) -> jax.Array:
+        # The window on the last map is that of the training's input.
+        window = tuple(side // STRIDE for side in preprocess.input_size)
+        total = jnp.zeros(())
+        for seen in (images, images[:, :, ::-1]):
+            last = model.apply(variables, preprocess.test(seen), train=False)["res5"]
+            pooled = nn.avg_pool(last, window)
+            unit = unit_rows(pooled.reshape(-1, pooled.shape[-1])).reshape(pooled.shape)
+            total = total + unit.sum((1, 2))
+        return unit_rows(total)
+
+    return once if scoring.test_mode == "single" else dense_flip
+
+
+@functools.lru_cache(maxsize=64)
+def _pair_functions(
+    model: nn.Module, preprocess: Preprocess, scoring: Scoring
+) -> tuple[Callable[[Any, jax.Array], Parts], Callable[[Any, Parts, Parts], jax.Array]]:
+    """``embed(variables, images) -> parts``, and ``score(variables, parts_a, parts_b) -> [P]``."""
+
+    def embed(variables: Any, images: jax.Array) -> Parts:
+        parts = model.apply(variables, preprocess.test(images), method="embed")
+        return {name: part for name, part in parts.items() if not name.startswith("theta")}
+
+    def score(variables: Any, parts_a: Parts, parts_b: Parts) -> jax.Array:
+        logits = model.apply(variables, parts_a, parts_b, method="score")["pair_logits"]
+        if not scoring.distance_weight:
+            return jax.nn.softmax(logits)[:, 1]
+        return evaluation.similarity_score(
+            logits,
+            parts_a["descriptor"],
+            parts_b["descriptor"],
+            distance_weight=scoring.distance_weight,
+            epsilon=scoring.epsilon,
+        )
+
+    return embed, score
+
+
+def _expected_variables(model: nn.Module, input_size: tuple[int, int]) -> Any:
+    image = jax.ShapeDtypeStruct((1, *input_size, 3), np.float32)
+    images = [image] * getattr(model, "num_images", 1)
+    init = functools.partial(model.init, train=False)
+    return {"batch_stats": {}, **jax.eval_shape(init, jax.random.key(0), *images)}
+
+
+SHOWN_MISFITS = 8
+
+
+def _misfits(variables: Any, expected: Any) -> list[str]:
+    own, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (expected, variables))
+    here = {name: tuple(leaf.shape) for name, leaf in own.items()}
+    there = {name: tuple(leaf.shape) for name, leaf in theirs.items()}
+    found = [
+        f"{name}: {there.get(name, 'absent')} in the file, {here.get(name, 'absent')} expected"
+        for name in {**here, **there}
+        if here.get(name) != there.get(name)
+    ]
+    more = len(found) - SHOWN_MISFITS
+    return found[:SHOWN_MISFITS] + ([f"and {more} more"] if more > 0 else [])

@@ -1,0 +1,176 @@
+"""What a protocol is: its name, the images it needs, and what it finds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from reid_jax import evaluation
+from reid_jax.data import Source
+from reid_jax.embedder import Embedder
+
+__all__ = ["Evaluation", "Protocol", "Subsets", "of_comparison"]
+
+Subsets = Mapping[str, Any]
+"""A source for each name that a protocol needs, and for `oxford5k` the list of its queries."""
+
+LISTS_PER_KIND = 3
+LIST_LENGTH = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What a protocol finds.
+
+    Attributes:
+        protocol: its name, with all that makes its numbers others: `-no-cameras`, a shortlist.
+        fingerprint: of what was compared; equal exactly where that is.
+        metrics: fractions in [0, 1]: `rank1`, `rank5`, `rank10`, `rank20`, `map_step`,
+            `map_trapezoid`, `minp`, and what else the protocol measures.
+        result: the ranking, with values of each query.
+        num_query, num_gallery: numbers of images.
+        distance: what the images were compared by.
+        histogram: distances of same and of different pairs.
+        list_queries: [R] rows of the queries whose ranked lists are shown.
+        list_kinds: [R] why each is: 'best', 'median', 'worst' or 'random'.
+        lists: their nearest gallery images.
+        details: further facts, such as the number of random draws.
+    """
+
+    protocol: str
+    fingerprint: str
+    metrics: dict[str, float]
+    result: evaluation.RankingResult
+    num_query: int
+    num_gallery: int
+    distance: str
+    histogram: evaluation.PairDistanceHistogram
+    list_queries: np.ndarray
+    list_kinds: list[str]
+    lists: evaluation.RankedLists
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def num_valid_queries(self) -> int:
+        """Queries with a match; the means are over these."""
+        return self.result.num_valid_queries
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """A way to evaluate: `protocol.evaluate(embedder, subsets)`.
+
+    Attributes:
+        name: of the protocol.
+        needs: names of the images it compares.
+    """
+
+    name: str
+    needs: ClassVar[tuple[str, ...]]
+
+    def check(self, embedder: Embedder) -> None:
+        """Refuses an embedder that the protocol cannot evaluate, before any training.
+
+        Args:
+            embedder: its variables are not looked at.
+
+        Raises:
+            ValueError: with the protocols that fit.
+        """
+        embedder.check()
+
+    def evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+        """Compares the images and scores the result.
+
+        Args:
+            embedder: a trained network.
+            subsets: images for each name in `needs`; others are not looked at.
+
+        Returns:
+            Evaluation.
+
+        Raises:
+            ValueError: if images are missing or the protocol does not fit them.
+        """
+        self.check(embedder)
+        missing = [name for name in self.needs if name not in subsets]
+        if missing:
+            raise ValueError(
+                f"{self.name} needs {', '.join(self.needs)}, and {', '.join(missing)} is missing; "
+                f"got {', '.join(subsets) or 'nothing'}"
+            )
+        return self._evaluate(embedder, {name: subsets[name] for name in self.needs})
+
+    def validation(self, subsets: Subsets) -> Callable[[Embedder], dict[str, float]]:
+        """What :func:`reid_jax.fit` takes: the metrics of an embedder on images kept apart.
+
+        Args:
+            subsets: images for each name in `needs`.
+        """
+        return lambda embedder: self.evaluate(embedder, subsets).metrics
+
+    def shown(self, subsets: Subsets) -> tuple[Source, Source]:
+        """The images of queries and gallery, to which the rows of an Evaluation's lists belong."""
+        return subsets["query"], subsets["gallery"]
+
+    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+        raise NotImplementedError
+
+
+def of_comparison(
+    embedder: Embedder, ranked: evaluation.NamedRanking, **details: Any
+) -> Evaluation:
+    """The Evaluation of a ranking that says all that it compared."""
+    comparison = ranked.comparison
+    assert comparison is not None
+    num_query, num_gallery = comparison.gallery_rows.shape
+    places, kinds = listed_queries(ranked.result.average_precision_step[:num_query])
+    fields = [field.name for field in dataclasses.fields(comparison)]
+    chosen = evaluation.Comparison(**{name: getattr(comparison, name)[places] for name in fields})
+    name = ranked.protocol
+    if num_gallery > (shortlist := embedder.scoring.shortlist) > 0:
+        name += f", shortlist-{shortlist}"
+    return Evaluation(
+        protocol=name,
+        fingerprint=ranked.fingerprint,
+        metrics=evaluation.metrics(ranked.result),
+        result=ranked.result,
+        num_query=num_query,
+        num_gallery=num_gallery,
+        distance=embedder.distance_name,
+        histogram=evaluation.comparison_histogram(comparison),
+        list_queries=chosen.query_rows,
+        list_kinds=kinds,
+        lists=evaluation.comparison_lists(chosen, k=LIST_LENGTH),
+        details=details,
+    )
+
+
+def listed_queries(precision: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Chooses queries to show: the best, middling, worst and random ones, each once.
+
+    Args:
+        precision: [Q] average precision, NaN for a query without a match.
+
+    Returns:
+        [R] places, and the kind of each.
+    """
+    num_valid = int(np.isfinite(precision).sum())
+    order = np.argsort(precision, kind="stable")[:num_valid]  # NaN is last.
+    from_the_middle = np.argsort(np.abs(np.arange(num_valid) - num_valid // 2), kind="stable")
+    candidates_of = {
+        "best": order[::-1],
+        "median": order[from_the_middle],
+        "worst": order,
+        "random": np.random.default_rng(0).permutation(order),
+    }
+    rows: list[int] = []
+    kinds: list[str] = []
+    for kind, candidates in candidates_of.items():
+        fresh = [row for row in candidates if row not in rows][:LISTS_PER_KIND]
+        rows += fresh
+        kinds += [kind] * len(fresh)
+    return np.array(rows, np.int64), kinds

@@ -1,0 +1,197 @@
+"""Protocols of a query list and a gallery list: Market-1501's, multi-query, distractors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from reid_jax import evaluation
+from reid_jax.data import Source, join
+from reid_jax.embedder import Embedder
+from reid_jax.protocols.base import (
+    LIST_LENGTH,
+    Evaluation,
+    Protocol,
+    Subsets,
+    listed_queries,
+    of_comparison,
+)
+
+__all__ = ["DISTRACTOR_SHARES", "Distractors", "MultiQuery", "SingleQuery", "Swapped"]
+
+DISTRACTOR_SHARES = {"fifth/": 0.2, "two_fifths/": 0.4, "": 1.0}
+"""Shares of the distractors that are added to the gallery: 100k, 200k and all of the 500k."""
+
+DISTRACTOR_BLOCK = 16_384
+"""Distractors whose features are there at once: 134 MB of 2048-d ones."""
+
+NEEDS_EMBEDDINGS = "single-query, single-query-swapped, single-shot-one-direction, " + (
+    "single-shot-per-query, multi-shot"
+)
+POOLED = "single-shot-one-direction, single-shot-per-query, multi-shot"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists(Protocol):
+    """What the protocols of two lists share."""
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "gallery")
+
+    def check(self, embedder: Embedder) -> None:
+        """Refuses batch norm that needs a whole side at once; see :meth:`Protocol.check`."""
+        super().check(embedder)
+        if getattr(embedder.model, "test_statistics", "running") == "batch":
+            raise ValueError(
+                f"model.test_statistics=batch needs all images of a side in one batch, and "
+                f"{self.name} embeds them in several: take {POOLED}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleQuery(Lists):
+    """One image a query, the protocol of Market-1501: `single-query`."""
+
+    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+        query, gallery = self.shown(subsets)
+        if embedder.scores_pairs:
+            distance_of = embedder.distance_of(join([query, gallery], "both lists"))
+            rows = np.arange(len(query) + len(gallery))
+            distances = distance_of(rows[: len(query)], rows[len(query) :])
+            ranked = evaluation.single_query_of_distances(
+                distances, query, gallery, protocol=self.name
+            )
+            return of_comparison(embedder, ranked)
+        features = embedder(query), embedder(gallery)
+        ranked = evaluation.single_query(*features, query, gallery, protocol=self.name)
+        return of_features(embedder, ranked, features, query, gallery)
+
+
+@dataclasses.dataclass(frozen=True)
+class Swapped(SingleQuery):
+    """The same with the lists swapped: each gallery image asks, and the queries answer."""
+
+    def shown(self, subsets: Subsets) -> tuple[Source, Source]:
+        """The gallery's images, which ask, and the queries'."""
+        return subsets["gallery"], subsets["query"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiQuery(Lists):
+    """All images of a person in a camera are one query: `multi-query-POOLING`.
+
+    Attributes:
+        pooling: 'average' or 'maximum' of their embeddings.
+    """
+
+    pooling: str = "average"
+    needs: ClassVar[tuple[str, ...]] = ("query", "gallery", "multi_query")
+
+    def check(self, embedder: Embedder) -> None:
+        """Refuses a network that scores pairs; see :meth:`Protocol.check`."""
+        refuse_pairs(self, embedder)
+        super().check(embedder)
+
+    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+        query, gallery, multi = (subsets[name] for name in self.needs)
+        features = embedder(query), embedder(gallery)
+        ranked = evaluation.multi_query(
+            features[0], embedder(multi), features[1], query, multi, gallery, pooling=self.pooling
+        )
+        return of_features(embedder, ranked, features, query, gallery)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distractors(Lists):
+    """`single-query` as distractors join the gallery: the numbers for each share of them."""
+
+    needs: ClassVar[tuple[str, ...]] = ("query", "gallery", "distractors")
+
+    def check(self, embedder: Embedder) -> None:
+        """Refuses a network that scores pairs; see :meth:`Protocol.check`."""
+        refuse_pairs(self, embedder)
+        super().check(embedder)
+
+    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+        query, gallery, distractors = (subsets[name] for name in self.needs)
+        features = embedder(query), embedder(gallery)
+        numbers = {
+            part: round(share * len(distractors)) for part, share in DISTRACTOR_SHARES.items()
+        }
+        steps = evaluation.single_query_with_distractors(
+            *features,
+            _blocks(embedder, distractors),
+            query,
+            gallery,
+            distractors,
+            at=list(numbers.values()),
+        )
+        found = of_features(embedder, steps[numbers[""]], features, query, gallery)
+        metrics = {
+            part + name: value
+            for part, number in numbers.items()
+            for name, value in evaluation.metrics(steps[number].result).items()
+        }
+        return dataclasses.replace(
+            found,
+            protocol=self.name,
+            metrics=metrics,
+            num_gallery=len(gallery) + len(distractors),
+            details={"distractors": numbers},
+        )
+
+
+def _blocks(embedder: Embedder, distractors: Source) -> Iterator[np.ndarray]:
+    """Embeddings of the distractors, which are never all there at once."""
+    for first in range(0, len(distractors), DISTRACTOR_BLOCK):
+        rows = np.arange(first, min(first + DISTRACTOR_BLOCK, len(distractors)))
+        yield embedder(distractors.take(rows, f"{first + len(rows):,} distractors"))
+
+
+def of_features(
+    embedder: Embedder,
+    ranked: evaluation.NamedRanking,
+    features: Sequence[np.ndarray],
+    query: Source,
+    gallery: Source,
+) -> Evaluation:
+    """The Evaluation of a ranking of embeddings, whose distances are never all there at once."""
+    compared = (*features, query.identities, query.cameras, gallery.identities, gallery.cameras)
+    rows, kinds = listed_queries(ranked.result.average_precision_step)
+    chosen = query.take(rows, "listed")
+    return Evaluation(
+        protocol=ranked.protocol,
+        fingerprint=ranked.fingerprint,
+        metrics=evaluation.metrics(ranked.result),
+        result=ranked.result,
+        num_query=len(query),
+        num_gallery=len(gallery),
+        distance=embedder.distance_name,
+        histogram=evaluation.pair_distance_histogram(*compared),
+        list_queries=rows,
+        list_kinds=kinds,
+        lists=evaluation.top_k(
+            features[0][rows],
+            features[1],
+            chosen.identities,
+            chosen.cameras,
+            gallery.identities,
+            gallery.cameras,
+            k=LIST_LENGTH,
+        ),
+    )
+
+
+def refuse_pairs(protocol: Protocol, embedder: Embedder) -> None:
+    """Refuses a network that scores pairs where a protocol needs an embedding of each image.
+
+    Raises:
+        ValueError: with the protocols that fit.
+    """
+    if embedder.scores_pairs:
+        raise ValueError(
+            f"{protocol.name} needs an embedding of each image, and "
+            f"{type(embedder.model).__name__} scores pairs of images: take {NEEDS_EMBEDDINGS}"
+        )

@@ -1,0 +1,404 @@
+"""From a network and images to an embedder: ``fit`` reads in the order in which a training goes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+from etils import epath
+
+from reid_jax import data, evaluation, models, parallel
+from reid_jax.checkpoint import Checkpoints
+from reid_jax.embedder import FORMAT, TRAINING_FILE, Embedder, Scoring, read_json
+from reid_jax.files import flattened, write_atomically
+from reid_jax.objectives import Objective
+from reid_jax.preprocess import Preprocess
+from reid_jax.training.loop import Intervals, train
+from reid_jax.training.state import TrainState, create_state
+from reid_jax.training.step import make_train_step, with_resident_images
+from reid_jax.versions import versions
+
+__all__ = ["example_images", "fit", "trained_on", "training_labels"]
+
+RESIDENT_BYTES = 4 * 2**30
+"""Decoded training images up to this size stay on each device."""
+
+Validate = Callable[[Embedder], Mapping[str, float]]
+
+
+def fit(
+    model: nn.Module,
+    objective: Objective,
+    source: data.Source,
+    *,
+    sampler: data.Sampler,
+    optimizer: optax.GradientTransformation,
+    preprocess: Preprocess,
+    num_steps: int,
+    seed: int,
+    workdir: epath.PathLike | None = None,
+    validation: Validate | None = None,
+    intervals: Intervals | None = None,
+    scoring: Scoring | None = None,
+    learning_rate: optax.Schedule | None = None,
+    initial: Callable[[Any], Any] | None = None,
+    monitor: str = "map_step",
+) -> Embedder:
+    """Trains a network and returns it as an embedder. The same call resumes.
+
+    All local devices, and all processes of a job, share each batch; their number does not change
+    the result. A run that was stopped goes on from its last checkpoint to the same parameters, bit
+    for bit.
+
+    Args:
+        model: of :mod:`reid_jax.models`, or with the attributes of
+            :class:`~reid_jax.models.network.Network`.
+        objective: of :mod:`reid_jax.objectives`.
+        source: the training images.
+        sampler: over the rows of ``source``; pairs for a network that takes pairs.
+        optimizer: of all parameters.
+        preprocess: what the network sees.
+        num_steps: length of the training.
+        seed: of initial parameters, augmentation and dropout.
+        workdir: where checkpoints, metrics and the record go; None keeps nothing on disk.
+        validation: ``validation(embedder) -> {metric: score}``, such as
+            ``PROTOCOLS["single-query"].validation(subsets)``; the best state is returned.
+        intervals: how often is logged, saved and validated; by default validated ten times if there
+            is a validation.
+        scoring: how the embedder embeds and compares.
+        learning_rate: the optimizer's schedule, for the log.
+        initial: ``initial(variables) -> variables``: changes the fresh variables before the first
+            step, such as by pre-trained ones.
+        monitor: the validation score of which the highest counts.
+
+    Returns:
+        The embedder, of the best state on validation, else of the last.
+
+    Raises:
+        ValueError: if the parts do not fit each other, or ``workdir`` belongs to another training.
+        NonFiniteLossError: if the loss or its gradient is not finite.
+        StoppedError: after an interrupt or a termination signal, with the state saved.
+    """
+    labels, num_identities = training_labels(source)
+    _require_fit(model, sampler, source, num_identities)
+    scoring = scoring or Scoring()
+    intervals = intervals or Intervals(validate_every=-(-num_steps // 10) if validation else 0)
+    devices = _devices(sampler.batch_size)
+    for note in sampler.notes:
+        parallel.say(note)
+    state = _fresh_state(model, optimizer, objective, preprocess, labels, seed)
+    _require_outputs(model, optimizer, objective, preprocess, sampler, state)
+
+    with contextlib.ExitStack() as stack:
+        if workdir is None:
+            workdir = stack.enter_context(tempfile.TemporaryDirectory(prefix="reid_jax_"))
+        place = epath.Path(workdir).expanduser()
+        record = _claimed(
+            place,
+            {
+                "format": FORMAT,
+                "network": _description(model),
+                "objective": _described(objective.loss),
+                "sampler": {"name": type(sampler).__name__, "batch_size": sampler.batch_size},
+                "preprocess": preprocess.as_json(),
+                "num_steps": num_steps,
+                "seed": seed,
+                "num_identities": num_identities,
+                "data": trained_on(source),
+            },
+        )
+        checkpoints = Checkpoints(place)
+        stack.callback(checkpoints.close)
+        if initial is not None:
+            state = state.replace(**initial(state.variables))
+        images = _resident_images(source, preprocess.size)
+        if "embedder" in record:
+            preprocess = Preprocess.from_json(record["embedder"]["preprocess"])
+        else:
+            preprocess = preprocess.fitted(_training_images(source, preprocess.size, images))
+        single, variables = models.single_image(model, state.variables)
+        embedder = Embedder(
+            model=single,
+            variables=variables,
+            preprocess=preprocess,
+            scoring=scoring,
+            provenance={"data": record["data"], "versions": versions(), "steps": num_steps},
+        )
+        if record["network"] is not None:
+            _write(place / TRAINING_FILE, record | {"embedder": embedder.as_json()})
+
+        step = make_train_step(
+            model, optimizer, objective, axis_name=parallel.AXIS, preprocess=preprocess
+        )
+        constants: tuple[Any, ...] = ()
+        if images is not None:
+            step = with_resident_images(step)
+            constants = (parallel.replicate(images, devices),)
+        refresh, refresh_every = _refresh(
+            objective, single, model, preprocess, labels, sampler, devices, constants
+        )
+
+        def trained(state: TrainState) -> Embedder:
+            _, variables = models.single_image(model, state.variables)
+            return dataclasses.replace(embedder, variables=variables)
+
+        final = train(
+            state,
+            parallel.pmap_step(step, devices),
+            lambda first_step: data.batches(
+                source,
+                sampler,
+                labels=labels,
+                seed=seed,
+                first_step=first_step,
+                num_steps=num_steps - first_step,
+                image_size=preprocess.size,
+                host_rows=parallel.host_rows(sampler.batch_size),
+                resident=images is not None,
+            ),
+            constants=constants,
+            devices=devices,
+            images_per_step=sampler.batch_size * sampler.images_per_row,
+            num_steps=num_steps,
+            intervals=intervals,
+            checkpoints=checkpoints,
+            workdir=place,
+            learning_rate=learning_rate,
+            validate=None if validation is None else lambda state: validation(trained(state)),
+            monitor=monitor,
+            refresh=refresh,
+            refresh_every=refresh_every,
+        )
+        if validation is not None and (best := checkpoints.restore_best(state)) is not None:
+            final, best_step = best
+            parallel.say(f"Taking the state of step {best_step}, the best on validation.")
+        provenance = {**embedder.provenance, "steps": int(final.step)}
+        return dataclasses.replace(trained(final), provenance=provenance)
+
+
+# Before any work -------------------------------------------------------------------------------
+
+
+def training_labels(source: data.Source) -> tuple[np.ndarray, int]:
+    """Numbers the training identities.
+
+    Returns:
+        labels [N] int32 in [0, K), and K.
+
+    Raises:
+        ValueError: if there are fewer than two, or an image is a distractor or junk.
+    """
+    labels, identity_of_label = data.identity_labels(source.identities)
+    if len(identity_of_label) < 2:
+        raise ValueError(
+            f"the training split of {source.dataset} has {len(identity_of_label)} identity: there "
+            "is nothing to tell apart; give images of at least two."
+        )
+    return labels, len(identity_of_label)
+
+
+def _require_fit(
+    model: nn.Module, sampler: data.Sampler, source: data.Source, num_identities: int
+) -> None:
+    head = getattr(model, "num_identities", None)
+    if head is not None and head != num_identities:
+        raise ValueError(
+            f"the model has an identification head for {head} identities, and the training images "
+            f"are of {num_identities}: build it with num_identities={num_identities}"
+        )
+    own, given = getattr(model, "num_images", 1), sampler.images_per_row
+    if own != given:
+        kinds = {1: "single images", 2: "pairs of images"}
+        raise ValueError(
+            f"{type(model).__name__} takes {kinds[own]}, and {type(sampler).__name__} gives "
+            f"{kinds[given]}: take another sampler or another network"
+        )
+    sampled = sampler(0)
+    rows = sampled if given == 1 else np.concatenate(sampled[:2])
+    if rows.max() >= len(source):
+        raise ValueError(
+            f"the sampler gives row {rows.max()}, and there are {len(source)} training images: "
+            "make the sampler for this source"
+        )
+
+
+def example_images(model: nn.Module, size: tuple[int, int]) -> list[np.ndarray]:
+    """One example input of a network: an image [1, *size, 3], or two."""
+    return [np.zeros((1, *size, 3), np.float32)] * getattr(model, "num_images", 1)
+
+
+def _devices(batch_size: int) -> Any:
+    devices = parallel.usable_devices(batch_size)
+    if len(devices) < jax.local_device_count():
+        parallel.say(
+            f"A batch of {batch_size} rows is divided over {len(devices)} of this host's "
+            f"{jax.local_device_count()} devices, the largest number that divides it."
+        )
+    return devices
+
+
+def _fresh_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    preprocess: Preprocess,
+    labels: np.ndarray,
+    seed: int,
+) -> TrainState:
+    examples = example_images(model, preprocess.input_size)
+    init = functools.partial(model.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), *examples)
+    outputs = jax.eval_shape(functools.partial(model.apply, train=False), shapes, *examples)
+    embedding = next((v for k, v in outputs.items() if k in ("embedding", "embedding_a")), None)
+    # A network that scores pairs has no embedding, and its objective keeps none.
+    dim = 0 if embedding is None else embedding.shape[-1]
+    return create_state(
+        model,
+        optimizer,
+        *examples,
+        key=jax.random.key(seed),
+        loss_state=objective.init(labels, dim),
+    )
+
+
+def _require_outputs(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    objective: Objective,
+    preprocess: Preprocess,
+    sampler: data.Sampler,
+    state: TrainState,
+) -> None:
+    """Traces a step on shapes, so that an objective that misses an output says so now."""
+    rows = 2
+    single = {
+        "image": jax.ShapeDtypeStruct((rows, *preprocess.input_size, 3), np.float32),
+        "key": jax.ShapeDtypeStruct((rows, 2), np.uint32),
+        **{n: jax.ShapeDtypeStruct((rows,), np.int32) for n in ("identity", "camera", "row")},
+    }
+    batch = single
+    if sampler.images_per_row == 2:
+        batch = {f"{name}_{side}": leaf for side in "ab" for name, leaf in single.items()}
+        batch["same"] = jax.ShapeDtypeStruct((rows,), np.bool_)
+    jax.eval_shape(make_train_step(model, optimizer, objective), state, batch)
+
+
+# The record ------------------------------------------------------------------------------------
+
+
+def trained_on(source: data.Source) -> dict[str, Any]:
+    """What a record says of training images: data set, numbers and fingerprint."""
+    return {
+        "dataset": source.dataset,
+        "split": source.split,
+        "num_images": len(source),
+        "fingerprint": evaluation.fingerprint(source.files, source.identities, source.cameras),
+    }
+
+
+def _claimed(workdir: epath.Path, record: dict[str, Any]) -> dict[str, Any]:
+    """The record of a training, once it is sure that the work directory is its own."""
+    path = workdir / TRAINING_FILE
+    started = (workdir / "checkpoints" / "last").is_dir() and any(
+        step.name.isdigit() for step in (workdir / "checkpoints" / "last").iterdir()
+    )
+    if started and path.exists():
+        known = read_json(path)
+        flat = flattened(known)
+        differing = [
+            f"{name}: {flat.get(name)} there, {value} here"
+            for name, value in flattened(json.loads(json.dumps(record))).items()
+            if flat.get(name) != value
+        ]
+        if differing:
+            raise ValueError(
+                f"{workdir} belongs to another training:\n  "
+                + "\n  ".join(differing)
+                + "\nGive another work directory, or delete that one."
+            )
+        return known
+    _write(path, record)
+    parallel.barrier("work directory claimed")
+    return record
+
+
+def _write(path: epath.Path, content: Mapping[str, Any]) -> None:
+    if parallel.is_main_process():
+        write_atomically(path, json.dumps(content, indent=2) + "\n")
+
+
+def _description(model: nn.Module) -> dict[str, Any] | None:
+    try:
+        return models.describe(model)
+    except ValueError:
+        return None  # A network of the caller's own, which a file cannot name.
+
+
+def _described(loss: Any) -> dict[str, Any]:
+    """The name and the constants of an objective's loss, as far as they can be written."""
+    function = getattr(loss, "func", loss)
+    constants = getattr(loss, "keywords", {})
+    plain = (bool, int, float, str, type(None))
+    return {"name": getattr(function, "__name__", type(function).__name__).lstrip("_")} | {
+        name: value if isinstance(value, plain) else getattr(value, "name", type(value).__name__)
+        for name, value in constants.items()
+    }
+
+
+# Images and refreshes --------------------------------------------------------------------------
+
+
+def _resident_images(source: data.Source, size: tuple[int, int]) -> np.ndarray | None:
+    if len(source) * 3 * int(np.prod(size)) > RESIDENT_BYTES:
+        return None
+    return data.load_images(source, size, progress=parallel.is_main_process())
+
+
+def _training_images(
+    source: data.Source, size: tuple[int, int], resident: np.ndarray | None
+) -> Callable[[], Iterable[np.ndarray]]:
+    def images() -> Iterator[np.ndarray]:
+        parallel.say(f"Mean of {len(source):,} training images.")
+        if resident is not None:
+            yield resident
+        else:
+            yield from data.image_batches(source, size, batch_size=256)
+
+    return images
+
+
+def _refresh(
+    objective: Objective,
+    single: nn.Module,
+    model: nn.Module,
+    preprocess: Preprocess,
+    labels: np.ndarray,
+    sampler: data.Sampler,
+    devices: Any,
+    constants: tuple[Any, ...],
+) -> tuple[Callable[[TrainState], Any] | None, int | None]:
+    """What computes the loss state anew from all training images, and how often."""
+    if objective.refresh is None:
+        return None, None
+    if not constants:
+        raise ValueError(
+            "the objective recomputes the codes of all training images, and these take more than "
+            f"{RESIDENT_BYTES / 2**30:.0f} GiB: give smaller images"
+        )
+
+    def embed(variables: Any, images: jax.Array) -> jax.Array:
+        _, variables = models.single_image(model, variables)
+        return single.apply(variables, preprocess.central(images), train=False)["embedding"]
+
+    recompute = objective.refresh.make(embed, labels, devices=devices)
+    steps_per_epoch = max(len(labels) // sampler.batch_size, 1)
+    return lambda state: recompute(state, *constants), objective.refresh.every(steps_per_epoch)
