@@ -86,8 +86,10 @@ def divide(source: Source, *, seed: int, names: tuple[str, str] = ("query", "gal
         query, gallery = divide_rows(identities, cameras, seed=seed, draw=draw)
     except ValueError as error:
         raise ValueError(f"{source.dataset}/{source.split}: {error}{_way_out(cameras)}") from error
-    return {names[0]: source.take(rows[query], names[0]),
-            names[1]: source.take(rows[gallery], names[1])}
+    return {
+        names[0]: source.take(rows[query], names[0]),
+        names[1]: source.take(rows[gallery], names[1]),
+    }
 
 
 def carve_rows(

@@ -213,8 +213,10 @@ def _walk(root: pathlib.Path, notes: list[str]) -> Iterator[str]:
                 place(full) in chain or (top + os.sep).startswith(target.rstrip(os.sep) + os.sep)
             ):
                 relative = os.path.relpath(full, root)
-                notes.append(f"not read: the link {_shown(relative)}, which leads back to a "
-                             "folder that it is in")
+                notes.append(
+                    f"not read: the link {_shown(relative)}, which leads back to a "
+                    "folder that it is in"
+                )
                 continue
             above[full] = chain | {place(full)}
             kept.append(name)

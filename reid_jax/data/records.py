@@ -4,7 +4,7 @@ import dataclasses
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from reid_jax import schema
 
@@ -81,12 +81,18 @@ class Problem:
     file: str | None = None
 
 
-def listed(problems: Iterable[Problem], causes: Mapping[str, tuple[str, str]] = CAUSES) -> str:
+def listed(
+    problems: Iterable[Problem],
+    causes: Mapping[str, tuple[str, str]] = CAUSES,
+    *,
+    whole: Container[str] = (),
+) -> str:
     """All problems by cause: each with its number, what to do, and the first five.
 
     Args:
         problems: what is wrong.
         causes: what is wrong, and what to do, for each kind.
+        whole: kinds of which each problem is a cause of its own, which are listed whole.
 
     Returns:
         Lines, in the order of the causes.
@@ -97,9 +103,9 @@ def listed(problems: Iterable[Problem], causes: Mapping[str, tuple[str, str]] = 
         found = [problem.what for problem in problems if problem.kind == kind]
         if found:
             lines += [f"  {heading} ({len(found):,}); to fix it: {fix}"]
-            lines += [f"    {what}" for what in found[:MOST]]
-        if len(found) > MOST:
-            lines += [f"    ... and {len(found) - MOST:,} more"]
+            most = len(found) if kind in whole else MOST
+            lines += [f"    {what}" for what in found[:most]]
+            lines += [f"    ... and {len(found) - most:,} more"] * (len(found) > most)
     return "\n".join(lines)
 
 
