@@ -57,9 +57,8 @@ class Contents:
                 f"{self.camera_names[camera - 1] if self.camera_names else camera} ({number:,})"
                 for camera, number in sorted(images.items())[:8]
             ]
-            lines.append(
-                f"cameras: {len(images):,}: {', '.join(first)}{', ...' * (len(images) > 8)}"
-            )
+            number = f"{len(images):,} camera{'s' * (len(images) != 1)}"
+            lines.append(f"{number}: {', '.join(first)}{', ...' * (len(images) > 8)}")
         return lines + self.notes
 
 
