@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 from reid_jax import schema
 from reid_jax.data.raw import IMAGE_SUFFIXES, RawTree, suffixes_of
 from reid_jax.data.records import Problem, Record, told
 from reid_jax.data.tables import TABLE_SUFFIXES
 
-__all__ = ["Contents", "rest_notes", "some", "special_notes"]
+__all__ = ["OVERLAP", "Contents", "number", "rest_notes", "some", "special_notes"]
 
+OVERLAP = "overlap"
 # As names of identities they are read, and asked about.
 DOUBTFUL = {"unknown", "unlabeled", "unlabelled", "junk", "distractor", "distractors", "background"}
 
@@ -54,11 +55,12 @@ class Contents:
             records = [record for split in self.splits.values() for record in split]
             images = Counter(record.camera for record in records + self.unlabelled)
             first = [
-                f"{self.camera_names[camera - 1] if self.camera_names else camera} ({number:,})"
-                for camera, number in sorted(images.items())[:8]
+                f"{self.camera_names[camera - 1] if self.camera_names else camera} ({times:,})"
+                for camera, times in sorted(images.items())[:8]
             ]
-            number = f"{len(images):,} camera{'s' * (len(images) != 1)}"
-            lines.append(f"{number}: {', '.join(first)}{', ...' * (len(images) > 8)}")
+            lines.append(
+                f"{number(images, 'camera')}: {', '.join(first)}{', ...' * (len(images) > 8)}"
+            )
         return lines + self.notes
 
 
@@ -75,12 +77,28 @@ def special_notes(contents: Contents) -> list[str]:
         )
     images = Counter(record.identity for record in records)
     notes += [
-        f"the identity {name} ({images[number]:,} images) is read as one identity like any other; "
-        "if these images have none, call it -1 (junk)"
-        for number, name in enumerate(contents.identity_names or [], 1)
-        if name.casefold() in DOUBTFUL and images[number]
+        f"the identity {name} ({images[identity]:,} images) is read as one identity like any "
+        "other; if these images have none, call it -1 (junk)"
+        for identity, name in enumerate(contents.identity_names or [], 1)
+        if name.casefold() in DOUBTFUL and images[identity]
     ]
-    return notes
+    return notes + _overlap_notes(contents)
+
+
+def _overlap_notes(contents: Contents) -> list[str]:
+    """A note where people of the training are also searched for."""
+    trained, searched = (
+        {r.identity for split in splits for r in contents.splits.get(split, []) if r.identity > 0}
+        for splits in (("train",), ("test", "query", "gallery"))
+    )
+    both = sorted(trained & searched)
+    if not both:
+        return []
+    names = [contents.identity_names[i - 1] if contents.identity_names else str(i) for i in both]
+    return [
+        f"{OVERLAP}: {len(both):,} identities are in train and in test, query or gallery: "
+        f"{', '.join(names[:5])}{', ...' * (len(names) > 5)}; results on them mean nothing"
+    ]
 
 
 def rest_notes(tree: RawTree, path: str | None) -> list[str]:
@@ -96,10 +114,15 @@ def rest_notes(tree: RawTree, path: str | None) -> list[str]:
         )
     others = [file for file in rest if file not in set(unused)]
     if others:
-        notes.append(f"not read: {len(others):,} files of other kinds ({suffixes_of(others)})")
+        notes.append(f"not read: {number(others, 'file')} of other kinds ({suffixes_of(others)})")
     if tree.hidden:
-        notes.append(f"not read: {len(tree.hidden):,} hidden files ({suffixes_of(tree.hidden)})")
+        notes.append(f"not read: {number(tree.hidden, 'hidden file')} ({suffixes_of(tree.hidden)})")
     return notes + tree.notes
+
+
+def number(things: Sized, what: str) -> str:
+    """How many: '1 image', '1,200 images'."""
+    return f"{len(things):,} {what}{'s' * (len(things) != 1)}"
 
 
 def some(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from reid_jax.data import carving
-from reid_jax.data.contents import Contents
+from reid_jax.data.contents import OVERLAP, Contents
 from reid_jax.data.forms import read_folder
 from reid_jax.data.raw import RawTree, open_raw
 from reid_jax.data.records import Record, listed
@@ -25,7 +25,7 @@ def open_folder(path: str | os.PathLike, split: str | None = None) -> Source:
 
     Identity sub-folders, a CSV or TSV file `file,identity[,camera][,split]`, and names like
     Market-1501's are read, each also divided into train, val, test, query and gallery (see
-    `describe`, which says what was found; it is also logged, at the level INFO).
+    `describe`, which says what was found; it is also logged, what is left out as a warning).
 
     Args:
         path: the folder, a zip file of it, or its table.
@@ -121,7 +121,8 @@ def _opened(path: str | os.PathLike) -> tuple[Contents, str]:
             f"{path}: {number:,} problem{'s' * (number > 1)}\n{listed(contents.problems)}"
         )
     for line in contents.lines():
-        _logger.info("%s: %s", path, line)
+        left = line.startswith(("not read", OVERLAP)) or line.endswith("left out")
+        _logger.log(logging.WARNING if left else logging.INFO, "%s: %s", path, line)
     file = pathlib.Path(path).expanduser().resolve()
     if file.suffix.lower() in TABLE_SUFFIXES and file.is_file():
         file = file.parent

@@ -8,13 +8,14 @@ from collections.abc import Iterable
 
 from reid_jax import schema
 from reid_jax.data import tables
-from reid_jax.data.contents import Contents, rest_notes, some, special_notes
+from reid_jax.data.contents import Contents, number, rest_notes, some, special_notes
 from reid_jax.data.raw import RawTree, suffixes_of
 from reid_jax.data.records import (
     LARGEST,
     Problem,
     Record,
     identity_of,
+    listed,
     market_records,
     numbered,
 )
@@ -76,7 +77,13 @@ def read_folder(tree: RawTree, *, table: str | None = None, use_cameras: bool = 
             raise ValueError(f"{tree.where} holds no images; {FORMS}; it has {kinds or 'no files'}")
         tree = tree.at(_root(images))
         found = _read_tree(tree, images[0].removesuffix(tree.all_images()[0]), use_cameras)
-    splits, notes = assigned(found.roles, where=tree.where)
+    try:
+        splits, notes = assigned(found.roles, where=tree.where)
+    except ValueError as error:
+        if not found.problems:
+            raise
+        # What is missing may be in what cannot be used.
+        raise ValueError(f"{error}\n{listed(found.problems)}") from error
     pool = splits.pop("", None)
     unlabelled = []
     if pool is not None:
@@ -135,10 +142,10 @@ def _read_tree(tree: RawTree, root: str, use_cameras: bool) -> _Found:
         clear = len(set(roles.values()) - {MASKS}) > 1
         if not clear and (others or direct):
             raise ValueError(
-                f"{tree.where}: {some(roles)} is the name of a split ({', '.join(ROLES)}), but "
-                f"{some(others) or 'the images beside it'} is not, so the form is unclear; if "
-                "they are all identities, write a CSV file file,identity; if not, put each split "
-                "in a folder of its own"
+                f"{tree.where}: {some(roles)} has the name of a split ({', '.join(ROLES)}), and "
+                f"beside it are {some(others) or 'images'}, so the form is unclear; if all "
+                "sub-folders are identities, write a CSV file file,identity; if not, give each "
+                "split a sub-folder with its name"
             )
         found = _read_splits(tree, {top: tops[top] for top in roles}, roles, use_cameras)
         found.notes += [
@@ -146,7 +153,7 @@ def _read_tree(tree: RawTree, root: str, use_cameras: bool) -> _Found:
             for top in others
         ]
         if direct:
-            found.notes.append(f"not read: {len(direct):,} images beside the splits")
+            found.notes.append(f"not read: {number(direct, 'image')} beside the splits")
     elif tops and direct:
         raise ValueError(
             f"{tree.where} holds images both directly and in sub-folders ({some(tops)}), so its "
@@ -265,8 +272,8 @@ def _read_identities(
 ) -> _Found:
     """Identity sub-folders, by role: the name of a sub-folder is the identity."""
     folders = {folder for groups in roles.values() for folder in groups}
-    _refuse_cameras(where, folders)
     _refuse_disagreeing(where, [group for groups in roles.values() for group in groups.items()])
+    _refuse_cameras(where, folders)
     problems, images, spellings = [], [], {}
     for role, groups in roles.items():
         for folder, files in groups.items():
@@ -354,8 +361,6 @@ def _refuse_several(where: str, tops: dict[str, list[str]]) -> None:
         below = {file.split("/")[1] for file in files if file.count("/") > 1}
         if len({role for name in below if (role := role_of(name))}) > 1:
             several.append(top)
-    if len(several) == 1 and len(tops) == 1:
-        return
     if several:
         raise ValueError(
             f"{where} holds folders of splits in {some(several)}, beside each other or beside "
