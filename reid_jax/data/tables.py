@@ -188,7 +188,7 @@ def read_table(tree: RawTree, path: str, *, most: int | None = None) -> _Table:
     tables = []
     for delimiter in delimiters:
         reader = csv.reader(
-            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
         )
         try:
             columns = [_column(name, place) for place, name in enumerate(next(reader, []))]
