@@ -231,7 +231,7 @@ def test_tables_that_are_not_used(tmp_path, prepare):
         "file,identity,sex\na/0.jpg,1,f\n": "take out sex",
         "file,identity,split\na/0.jpg,a,tset\n": "line 2: the split is tset; expected train, val",
         "file,identity,file\na/0.jpg,a,x\n": "has the column file twice",
-        'file,identity\na/0.jpg,"a\nb/0.jpg,b\n': "t.csv line 3 is no row of a table: unexpected end",
+        'file,identity\na/0.jpg,"a\nb/0.jpg,b\n': "line 3 is no row of a table: unexpected end",
     }
     for number, (content, message) in enumerate(cases.items()):
         raw = write(tmp_path / str(number), *folders("", "abc"), ("t.csv", content))

@@ -1,4 +1,4 @@
-"""Images, identities, cameras and names of people's own folders, by what is prepared and printed."""
+"""Images, identities, cameras and names of own folders, by what is prepared and printed."""
 
 import json
 import os
@@ -227,9 +227,7 @@ def test_names_that_are_not_utf8(tmp_path, prepare):
     assert "not read: 1 other files whose names are not UTF-8 (.txt 1)" in text
 
 
-@pytest.mark.parametrize(
-    "name", ["20240131123456789011_c1_0.jpg", "0001_c20240131123456789011_0.jpg"]
-)
+@pytest.mark.parametrize("form", ["{}_c1_0.jpg", "0001_c{}_0.jpg"])
 def test_numbers_beyond_64_bits(tmp_path, prepare, form):
     name = form.format("20240131123456789011")
     raw = write(tmp_path / "raw", *market("", (1, 2, 3)), name)
