@@ -274,6 +274,13 @@ def _read_identities(
     folders = {folder for groups in roles.values() for folder in groups}
     _refuse_disagreeing(where, [group for groups in roles.values() for group in groups.items()])
     _refuse_cameras(where, folders)
+    splits = [folder for folder in folders if role_of(folder)]
+    if splits:
+        raise ValueError(
+            f"{where}: the sub-folders {some(splits)} have names of splits, where names of "
+            "identities are expected; move them up, so that the splits lie side by side, or write "
+            "a CSV file file,identity[,camera][,split]"
+        )
     problems, images, spellings = [], [], {}
     for role, groups in roles.items():
         for folder, files in groups.items():

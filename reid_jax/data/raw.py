@@ -17,6 +17,10 @@ IMAGE_SUFFIXES = (
     *(".tif", ".tiff", ".jp2", ".hdr", ".pic"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".pam", ".pfm", ".sr", ".ras"),
 )
+COMPRESSIONS = (
+    *(zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
+    *(zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA),
+)
 STAND_IN = "STAND_IN.json"  # the renderer leaves it in the root of a tree
 
 
@@ -266,6 +270,13 @@ def _open_zip(path: pathlib.Path, where: str) -> RawTree:
         archive.close()
         raise ValueError(
             f"{where} is protected by a password; unpack it, and give the folder instead"
+        )
+    unknown = [name for name, entry in entries.items() if entry.compress_type not in COMPRESSIONS]
+    if unknown:
+        archive.close()
+        raise ValueError(
+            f"{where} packs {len(unknown):,} files by a method that is not read here (Windows does "
+            f"so with large ones), such as {unknown[0]}; unpack it, and give the folder instead"
         )
     sizes = {name: entry.file_size for name, entry in entries.items() if not _hidden(name)}
     if not sizes:

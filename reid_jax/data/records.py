@@ -47,8 +47,8 @@ CAUSES = {
     "row": ("row of the CSV file that cannot be used", "correct or delete these rows"),
     "missing": (
         "file of the CSV that is not there",
-        "paths are relative to the CSV file, or to the folder of the data set; correct or delete "
-        "these rows, or add the files",
+        "paths are relative to the CSV file, or to the folder that was given; correct or delete "
+        "these rows, add the files, or give the folder that holds both",
     ),
 }
 MOST = 5  # of one cause are listed

@@ -343,3 +343,16 @@ def test_options_that_are_for_own_data_only(tmp_path, capsys):
         arguments = ["market1501", f"--raw_dir={tmp_path}", f"--data_dir={tmp_path}", option]
         assert main(arguments) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_zip_file_in_a_method_that_python_does_not_read(tmp_path, prepare):
+    raw = tmp_path / "large.zip"
+    with zipfile.ZipFile(raw, "w") as archive:
+        archive.writestr("a/1.jpg", IMAGE)
+    content = bytearray(raw.read_bytes())
+    place = content.rindex(b"PK\x01\x02") + 10
+    content[place : place + 2] = (9).to_bytes(2, "little")  # Deflate64
+    raw.write_bytes(content)
+    status, text = prepare(raw)
+    assert status == 1
+    assert "packs 1 files by a method that is not read here" in text
