@@ -352,6 +352,9 @@ def _digest(tree: RawTree, listing: Listing, options: dict) -> str:
     ]
     problems = [problem.what for problem in listing.problems]
     described = [records, problems, options]
+    if listing.description:
+        # Of an own data set the same numbers may stand for other names.
+        described.append([listing.identity_names, listing.camera_names])
     if listing.partitions:
         described.append({name: fingerprint(part) for name, part in listing.partitions.items()})
     if listing.queries:

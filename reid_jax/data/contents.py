@@ -112,7 +112,7 @@ def rest_notes(tree: RawTree, path: str | None) -> list[str]:
             f"not read: {some(unused)}, which is not a table of these images with the columns "
             "file and identity"
         )
-    others = [file for file in rest if file not in set(unused)]
+    others = [file for file in rest if not file.lower().endswith(TABLE_SUFFIXES)]
     if others:
         notes.append(f"not read: {number(others, 'file')} of other kinds ({suffixes_of(others)})")
     if tree.hidden:

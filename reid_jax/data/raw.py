@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-__all__ = ["IMAGE_SUFFIXES", "STAND_IN", "RawTree", "open_raw", "suffixes_of"]
+__all__ = ["IMAGE_SUFFIXES", "STAND_IN", "RawTree", "is_hidden", "open_raw", "suffixes_of"]
 
 # What cv2.imdecode reads, by the names that such files have; the one list of the project. A test
 # decodes one of each.
@@ -121,7 +121,8 @@ class RawTree:
         )
 
 
-def _hidden(path: str) -> bool:
+def is_hidden(path: str) -> bool:
+    """Whether a path is hidden, or is one that Windows or macOS adds."""
     parts = path.split("/")
     return any(part.startswith(".") or part == "__MACOSX" for part in parts) or parts[-1] in (
         "Thumbs.db",
@@ -167,7 +168,7 @@ def open_raw(raw_dir: str | os.PathLike) -> RawTree:
     for full in _walk(path, notes):
         # Some programs unpack a zip file of Windows to names with backslashes in them.
         relative = os.path.relpath(full, path).replace(os.sep, "/").replace("\\", "/")
-        if _hidden(relative):
+        if is_hidden(relative):
             hidden.append(_shown(relative))
         elif _shown(relative) != relative:
             foreign.append(relative)
@@ -278,7 +279,7 @@ def _open_zip(path: pathlib.Path, where: str) -> RawTree:
             f"{where} packs {len(unknown):,} files by a method that is not read here (Windows does "
             f"so with large ones), such as {unknown[0]}; unpack it, and give the folder instead"
         )
-    sizes = {name: entry.file_size for name, entry in entries.items() if not _hidden(name)}
+    sizes = {name: entry.file_size for name, entry in entries.items() if not is_hidden(name)}
     if not sizes:
         archive.close()
         raise ValueError(f"{where} holds no files; download or copy it again")

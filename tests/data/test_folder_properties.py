@@ -7,7 +7,7 @@ import hypothesis
 import hypothesis.strategies as st
 
 from reid_jax.data.forms import read_folder
-from reid_jax.data.raw import IMAGE_SUFFIXES, RawTree, _hidden
+from reid_jax.data.raw import IMAGE_SUFFIXES, RawTree, is_hidden
 from reid_jax.data.records import identity_of
 from reid_jax.data.roles import role_of
 
@@ -21,7 +21,7 @@ SUFFIXES = st.sampled_from([".jpg", ".PNG", ".webp", ".tif"])
 def tree_of(files):
     """A tree in memory: paths, or paths with their text."""
     files = dict.fromkeys(files, b"") if not isinstance(files, dict) else files
-    shown = {file: len(content) for file, content in files.items() if not _hidden(file)}
+    shown = {file: len(content) for file, content in files.items() if not is_hidden(file)}
     return RawTree(shown, files.__getitem__, "D", hidden=set(files) - set(shown))
 
 

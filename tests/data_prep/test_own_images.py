@@ -335,6 +335,15 @@ def test_names_made_valid(text, name):
     assert folder.data_set_name(text) == name
 
 
+def test_other_names_are_another_preparation(tmp_path, prepare):
+    files = folders("", "abc")
+    raw = write(tmp_path / "raw", *files, ("t.csv", table([(f, f[0]) for f in files])))
+    assert prepare(raw, "--num_test_identities=1")[0] == 0
+    write(raw, ("t.csv", table([(f, f"cow {f[0]}") for f in files])))
+    status, text = prepare(raw, "--num_test_identities=1")
+    assert (status, "own is already prepared in" in text) == (1, True)
+
+
 def test_options_that_are_for_own_data_only(tmp_path, capsys):
     for option, message in (
         ("--no_cameras", "--no_cameras is for own data sets"),
