@@ -1,6 +1,7 @@
 """Examines a raw data set: finds all that is wrong with it, and says what to do about it."""
 
 import concurrent.futures
+import re
 import sys
 import zipfile
 import zlib
@@ -13,6 +14,7 @@ import tqdm
 from data_prep.listing import Partition, Problem, Record
 from data_prep.raw import RawTree
 from reid_jax.data import decode
+from reid_jax.data.records import CAUSES, listed
 
 __all__ = [
     "FIXES",
@@ -23,17 +25,21 @@ __all__ = [
     "split_problems",
 ]
 
+# Not a stuffed byte, a fill byte or a restart marker, which pixels hold.
+_MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd8]", re.DOTALL)
 SKIP = "or leave such images out with --skip_bad_images"
+
+
+def _with_skip(kind: str) -> tuple[str, str]:
+    heading, fix = CAUSES[kind]
+    return heading, f"{fix}; {SKIP}"
+
 
 # kind: (heading, fix)
 FIXES = {
     "empty": ("empty image file", f"copy these files again, {SKIP}"),
     "unreadable": ("unreadable image", f"copy these files again, {SKIP}"),
-    "name": (
-        "name that does not parse",
-        "names begin with identity, _c and camera, as in 0002_c1s1_000451_03.jpg; rename these "
-        f"files, {SKIP}; other names need identity sub-folders or a CSV file (data set folder)",
-    ),
+    **{kind: _with_skip(kind) for kind in ("name", "number", "identity")},
     "camera": ("camera that this data set does not have", f"correct these names, {SKIP}"),
     "distractor": (
         "distractor with an identity",
@@ -47,23 +53,22 @@ FIXES = {
         "identity that lacks an image",
         "every identity of this data set has the same number of images; complete the copy",
     ),
-    "depth": (
-        "image that is not directly in an identity sub-folder",
-        f"move these files into the folder of their identity, {SKIP}; for images sorted by split "
-        "and identity write a CSV file instead",
-    ),
-    "row": ("row of the CSV file that cannot be used", "correct or delete these rows"),
-    "missing": (
-        "file of the CSV that is not there",
-        "paths are relative to the CSV file; correct or delete these rows, or add the files",
-    ),
+    "depth": _with_skip("depth"),
+    "row": CAUSES["row"],
+    "missing": CAUSES["missing"],
     "unlabelled": (
         "image without an identity where one is needed",
         f"identities -1 and 0 belong in the gallery only; move these files there, {SKIP}",
     ),
     "match": (
         "query with no match from another camera in the gallery",
-        f"add gallery images of these identities from another camera, {SKIP}",
+        f"add gallery images of these identities from another camera, {SKIP}; data set folder: "
+        "--no_cameras turns the camera rule off",
+    ),
+    "one_camera": (
+        "all images are of one camera",
+        "a match must be from another camera, so no query would have one; --no_cameras keeps the "
+        "images and turns the camera rule off; or add images of another camera",
     ),
     "overlap": (
         "identity that is in train and in query or gallery",
@@ -102,9 +107,23 @@ def _image_problem(tree: RawTree, file: str) -> Problem | None:
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         return Problem("unreadable", f"{file} ({error})", file)
     # OpenCV 4 decodes a JPEG that was cut short, and fills the rest with grey.
-    if content[:2] == b"\xff\xd8" and content.rfind(b"\xff\xd9") < content.rfind(b"\xff\xda"):
+    if content[:2] == b"\xff\xd8" and not _jpeg_ends(content):
         return Problem("unreadable", f"{file} (cut short)", file)
     return None
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Whether a JPEG has its end marker; what comes after it is not looked at."""
+    place = 2
+    while True:
+        marker = _MARKER.search(content, place)
+        if marker is None:
+            return False
+        if marker[0][1] == 0xD9:
+            return True
+        length = int.from_bytes(content[marker.end() : marker.end() + 2])
+        # After the header of a scan come its pixels, which hold no marker.
+        place = marker.end() + max(length, 2)
 
 
 def image_problems(tree: RawTree, files: list[str], *, progress: bool = True) -> list[Problem]:
@@ -260,11 +279,8 @@ def _some(members: Iterable[int | str]) -> str:
 
 
 def report(problems: list[Problem]) -> str:
-    """All problems by kind, each kind with its fix."""
-    lines = []
-    for kind, (heading, fix) in FIXES.items():
-        found = [problem.what for problem in problems if problem.kind == kind]
-        if found:
-            lines += [f"  {heading} ({len(found):,}); to fix it: {fix}"]
-            lines += [f"    {what}" for what in found]
-    return "\n".join(lines)
+    """All problems by kind, each kind with its fix, its number and the first five.
+
+    What is wrong with counts and partitions is listed whole: each is a cause of its own.
+    """
+    return listed(problems, FIXES, whole=("count", "partition"))

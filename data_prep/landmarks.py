@@ -49,5 +49,6 @@ def read(tree: RawTree) -> tuple[RawTree, Listing]:
         splits={"train": train},
         unlabelled=unlabelled,
         has_cameras=False,
+        description=[line for line in listing.description if "camera" not in line],
         camera_names=None,
     )

@@ -1,11 +1,9 @@
 """What a raw data set holds: records by split, and everything found wrong with it."""
 
 import dataclasses
-import re
-from collections.abc import Iterable
 
-from data_prep.raw import RawTree
-from reid_jax import schema
+from reid_jax.data.raw import RawTree
+from reid_jax.data.records import Problem, Record, counts, market_records, numbered
 
 __all__ = [
     "Listing",
@@ -21,30 +19,6 @@ __all__ = [
     "official_problems",
     "without_files",
 ]
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class Record:
-    """One image: its path from the raw root, its identity and its camera (-1 without)."""
-
-    file: str
-    identity: int
-    camera: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
-    """One thing wrong with a raw data set.
-
-    Attributes:
-        kind: what sort of problem, a key of `FIXES` in `doctor`.
-        what: the file, or what was got and expected.
-        file: the image that `--skip_bad_images` leaves out; None if that is no way out.
-    """
-
-    kind: str
-    what: str
-    file: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +63,8 @@ class Listing:
 
     Attributes:
         splits: sorted records of each split; without query and gallery, identities for the test can
-            be carved from train.
+            be carved from train. `test` and `val` of an own data set are not divided yet: the first
+            becomes query and gallery, the second val_query and val_gallery.
         has_cameras: whether the records have cameras.
         problems: what is wrong with names, rows and counts.
         official: whether the official counts match.
@@ -97,6 +72,7 @@ class Listing:
         identity_names: the name of identity i + 1, where identities had names; else None.
         camera_names: likewise of cameras.
         notes: one line each on what was left out or assumed.
+        description: lines on the form that was found, of an own data set.
         partitions: where training and test are divided by partitions, by name; the splits are then
             pools, from which nothing is carved.
         queries: where parts of images are searched for; their files are in the splits.
@@ -110,59 +86,9 @@ class Listing:
     identity_names: list[str] | None = None
     camera_names: list[str] | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    description: list[str] = dataclasses.field(default_factory=list)
     partitions: dict[str, Partition] = dataclasses.field(default_factory=dict)
     queries: list[Query] = dataclasses.field(default_factory=list)
-
-
-def market_records(
-    files: Iterable[str], *, num_cameras: int | None = None
-) -> tuple[list[Record], list[Problem]]:
-    """Records of images with names like Market-1501's: `0002_c1s1_000451_03.jpg`.
-
-    Args:
-        files: paths whose last part begins with identity, `_c` and camera.
-        num_cameras: the official number of cameras, or None if any will do.
-
-    Returns:
-        Sorted records, and a problem for each name that does not parse.
-    """
-    records, problems = [], []
-    for file in sorted(files):
-        name = file.rsplit("/", 1)[-1]
-        match = re.match(r"(-1|\d+)_c(\d+)", name)
-        if not match or int(match[2]) < 1:
-            problems.append(Problem("name", file, file))
-        elif num_cameras is not None and int(match[2]) > num_cameras:
-            problems.append(Problem("camera", f"{file} (cameras are 1 to {num_cameras})", file))
-        else:
-            records.append(Record(file, int(match[1]), int(match[2])))
-    return records, problems
-
-
-def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Numbers from 1 for names, in sorted order (by value where all are integers).
-
-    '-1' keeps its meaning, junk.
-    """
-    names = set(names) - {str(schema.JUNK)}
-    if all(re.fullmatch(r"-?\d+", name) for name in names):
-        ordered = sorted(names, key=lambda name: (int(name), name))
-    else:
-        ordered = sorted(names)
-    return {str(schema.JUNK): schema.JUNK} | {
-        name: number for number, name in enumerate(ordered, 1)
-    }
-
-
-def counts(records: Iterable[Record]) -> dict[str, int]:
-    """Numbers of images, of identities above 0, of distractors and of junk images."""
-    identities = [record.identity for record in records]
-    return {
-        "images": len(identities),
-        "identities": len({identity for identity in identities if identity > 0}),
-        "distractors": identities.count(schema.DISTRACTOR),
-        "junk": identities.count(schema.JUNK),
-    }
 
 
 def official_problems(

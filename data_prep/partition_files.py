@@ -20,19 +20,24 @@ FORMS = """accepted are
   *.json  {"pool": ..., "splits": [{"train": [...], "test": [...]}, ...]}: each role (train and
           test, or train, query and gallery, with or without val) has identities or names of files
   *.mat   (MATLAB 5 to 7.3) with one struct array of an element per split that has the fields
-          train and test, or idx_train and idx_test, or labelsAtrain and labelsAtest (and
-          labelsBtrain, labelsBtest), or trnSp and tstSp (and trnSg, tstSg): identities
+          train and test, or idx_train and idx_test, or idxtrain and idxtest, or labelsAtrain and
+          labelsAtest (and labelsBtrain, labelsBtest), or trnSp and tstSp (and trnSg, tstSg):
+          identities, or logical masks over all identities, over all images, or over the identities
+          of each camera
   *.mat   with allimagenames, traininds_set and testinds_set: names of all images, and for each
           split a cell of places among them, from 1
   *.mat   with one matrix that has a permutation of all identities per split, in its rows or in its
           columns: the first half (rounded down) trains
-Identities in a .mat are places in the sorted order of the data set's identities, from 1."""
+Identities in a .mat are places in the sorted order of the data set's identities, from 1. A mask
+goes by identity and then by camera, or by camera and then by identity: whichever of the two makes
+all images of an identity train, or all test."""
 
 ROLES = ("train", "val", "test", "query", "gallery")
 # Of each side the first name must be there; the second is the other view, with the same content.
 STRUCTS = (
     (("train",), ("test",)),
     (("idx_train",), ("idx_test",)),
+    (("idxtrain",), ("idxtest",)),
     (("labelsAtrain", "labelsBtrain"), ("labelsAtest", "labelsBtest")),
     (("trnSp", "trnSg"), ("tstSp", "tstSg")),
 )
@@ -87,9 +92,8 @@ def read_partition(
     if pool not in list(pools):
         raise ValueError(f"{path}: the pool is {pool!r}; expected one of {', '.join(pools)}")
 
-    identities = sorted({record.identity for record in pools[pool]})
     if path.suffix.lower() == ".mat":
-        splits = _mat_splits(path, content, identities)
+        splits = _mat_splits(path, content, pools[pool])
     elif isinstance(content, list):
         splits = _listed_splits(path, content)
     else:
@@ -257,14 +261,16 @@ def _dereferenced(value: h5py.Dataset) -> list:
     return [_from_hdf5(value.file[reference]) for reference in value[()].ravel()]
 
 
-def _mat_splits(path: pathlib.Path, content: dict, identities: list[int]) -> list[Members]:
+def _mat_splits(path: pathlib.Path, content: dict, pool: list[Record]) -> list[Members]:
+    identities = sorted({record.identity for record in pool})
     if set(CELLS) <= set(content):
         return _cell_splits(path, content)
     found = []
     for name, value in content.items():
         if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
             found += [
-                _struct_splits(f"{path}, {name}", value, train, test, identities)
+                _mask_splits(f"{path}, {name}", value, train[0], test[0], pool)
+                or _struct_splits(f"{path}, {name}", value, train, test, identities)
                 for train, test in STRUCTS
                 if train[0] in value[0] and test[0] in value[0]
             ]
@@ -330,6 +336,65 @@ def _struct_splits(
             members[role] = [identities[place - 1] for place in sorted(views[0])]
         splits.append(members)
     return splits
+
+
+def _mask_splits(
+    where: str, elements: list[dict], train: str, test: str, pool: list[Record]
+) -> list[Members] | None:
+    """The splits of logical masks; None if these are none."""
+    masks = [[element.get(train), element.get(test)] for element in elements]
+    # No place is 0, and a mask of one side is 0 where the other side is.
+    if not all(
+        isinstance(mask, np.ndarray) and np.isin(mask, (0, 1)).all() and (mask == 0).any()
+        for pair in masks
+        for mask in pair
+    ):
+        return None
+    lengths = {mask.size for pair in masks for mask in pair}
+    orders = _orders(pool, lengths.pop()) if len(lengths) == 1 else []
+    found = []
+    for order in orders:
+        splits = [_masked(pair, order) for pair in masks]
+        if None not in splits and splits not in found:
+            found.append(splits)
+    if len(found) != 1:
+        identities = len({record.identity for record in pool})
+        size = masks[0][0].size
+        raise ValueError(
+            f"{where}: {train} and {test} are logical masks of {size}, which "
+            f"{'could be read in more than one order' if found else 'fit nothing'}; expected one "
+            f"entry for each of the {identities} identities or the {len(pool)} images, alike for "
+            "all images of an identity"
+        )
+    return found[0]
+
+
+def _orders(pool: list[Record], length: int) -> list[list[int]]:
+    """The identities that the entries of a mask may stand for."""
+    by_identity = [(record.identity, record.camera, record.file) for record in pool]
+    by_camera = [(record.camera, record.identity, record.file) for record in pool]
+    seen = sorted({entry[:2] for entry in by_identity})
+    orders = [
+        sorted({record.identity for record in pool}),
+        [identity for identity, _, _ in sorted(by_identity)],
+        [identity for _, identity, _ in sorted(by_camera)],
+        [record.identity for record in sorted(pool)],
+        [identity for identity, _ in seen],
+        [identity for _, identity in sorted((camera, identity) for identity, camera in seen)],
+    ]
+    return [order for order in orders if len(order) == length]
+
+
+def _masked(pair: list[np.ndarray], order: list[int]) -> Members | None:
+    """The identities that masks name; None if they take an identity in part."""
+    members: Members = {}
+    for role, mask in zip(("train", "test"), pair, strict=True):
+        flags = np.ravel(mask).astype(bool)
+        named = {identity for identity, flag in zip(order, flags, strict=True) if flag}
+        if named & {identity for identity, flag in zip(order, flags, strict=True) if not flag}:
+            return None
+        members[role] = sorted(named)
+    return members
 
 
 def _matrix_splits(matrix: np.ndarray, identities: list[int]) -> list[list[Members]]:

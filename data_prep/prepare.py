@@ -2,14 +2,20 @@
 
     python data_prep/prepare.py DATASET --raw_dir DIR --data_dir DIR [--skip_bad_images]
         [--num_test_identities N] [--num_val_identities N] [--seed N] [--partition_file FILE]
+    python data_prep/prepare.py folder --raw_dir DIR --data_dir DIR [--name NAME] [--no_cameras] ...
 
 DATASET is one of market1501, distractors_500k, dukemtmc, cuhk03, cuhk01, viper, pku_reid,
 oxford5k, landmarks (labelled photographs, a sub-folder for each landmark) and folder (an own data
-set: identity sub-folders, or a CSV file `file,identity[,camera]`, or images with names like
-Market-1501's). DIR
-is the official folder or zip file, or for `folder` also the CSV file. All that is wrong is listed
-at once, each with its fix. In sub-folders and CSV files the identity -1 is junk, and any other name
-is an identity.
+set). DIR is the official folder or zip file, or for `folder` also the table. All that is wrong is
+listed at once, each with its fix.
+
+An own data set has identity sub-folders, or a CSV or TSV file `file,identity[,camera][,split]`, or
+images with names like Market-1501's. Sub-folders and names may also lie in folders of splits
+(train, val, test, query or probe, gallery; bounding_box_train, image_query and the like); a test
+side without a query is divided into query and gallery. In sub-folders and tables the identity -1 is
+junk, and any other name is an identity. What was found is printed. The data set is called NAME
+(else like the folder) in every later command; --no_cameras leaves cameras out, and with them the
+rule that a match is from another camera.
 
 cuhk03, cuhk01, viper and pku_reid are pools of images (`detected` and `labeled`; `images`), divided
 into training and test identities by partitions: those that come with cuhk03, else random ones, the
@@ -54,11 +60,13 @@ from data_prep import (
     pku_reid,
     viper,
 )
-from data_prep.carving import carve
-from data_prep.listing import Listing, Problem, counts, without_files
+from data_prep.examination import examine
+from data_prep.listing import Listing, Problem, Record, counts
 from data_prep.partitions import fingerprint, summary
 from data_prep.raw import STAND_IN, RawTree, open_raw
 from reid_jax.data import dataset_card
+from reid_jax.data.records import told
+from reid_jax.data.tables import TABLE_SUFFIXES
 
 __all__ = ["DATASETS", "main", "prepare"]
 
@@ -74,7 +82,6 @@ DATASETS = {
     "landmarks": landmarks,
     "folder": folder,
 }
-TEST_DRAW, VAL_DRAW = 0, 1
 
 
 def prepare(
@@ -87,21 +94,25 @@ def prepare(
     num_val_identities: int = 0,
     seed: int = 0,
     partition_file: str | os.PathLike | None = None,
+    name: str | None = None,
+    no_cameras: bool = False,
     progress: bool = True,
 ) -> dict:
     """Examines a raw data set and writes it as a TFDS data set.
 
     Args:
         dataset: a key of `DATASETS`.
-        raw_dir: the official folder or zip file; for `folder` also a CSV file.
+        raw_dir: the official folder or zip file; for `folder` also a table.
         data_dir: where data sets are prepared; may be a bucket.
         skip_bad_images: leave bad images out, with a count, where otherwise there is an error.
         num_test_identities: identities to carve query and gallery from; `folder` needs it unless it
-            has them, and 0 makes a data set for training only.
+            has them (or a test side), and 0 makes a data set for training only.
         num_val_identities: identities to carve val_query and val_gallery from, out of train.
         seed: of the carving.
         partition_file: a file of which identities train and which test (see `partition_files`),
             which becomes the partition `imported`; for data sets that partitions divide.
+        name: what an own data set (`folder`) is called; by default like its folder.
+        no_cameras: leave the cameras of an own data set out: matches are from any camera.
         progress: show progress bars.
 
     Returns:
@@ -115,35 +126,58 @@ def prepare(
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown data set {dataset!r}; known are {', '.join(DATASETS)}")
+    name = _name(dataset, name, raw_dir)
+    if no_cameras and dataset != "folder":
+        raise ValueError(
+            f"--no_cameras is for own data sets (folder); the protocol of {dataset} has cameras"
+        )
     data_dir = epath.Path(data_dir).expanduser()
     options = {
         "num_test_identities": num_test_identities,
         "num_val_identities": num_val_identities,
         "seed": seed if num_test_identities or num_val_identities else None,
     }
-    tree, listing, stand_in = _read(dataset, raw_dir, options)
+    tree, listing, stand_in = _read(dataset, raw_dir, options, seed, no_cameras)
     if partition_file is not None:
         _import_partition(dataset, listing, partition_file)
     inputs = _digest(
-        tree, listing, options | {"skip_bad_images": skip_bad_images, "stand_in": stand_in}
+        tree,
+        listing,
+        options
+        | {"skip_bad_images": skip_bad_images, "stand_in": stand_in}
+        | ({"no_cameras": True} if no_cameras else {}),
     )
-    with locked(data_dir, dataset):
-        prepared = _prepared(data_dir, dataset, inputs)
+    with locked(data_dir, name):
+        prepared = _prepared(data_dir, name, inputs)
         if prepared is not None:
-            print(f"{dataset} is already prepared in {data_dir}, from the same files and options")
+            print(f"{name} is already prepared in {data_dir}, from the same files and options")
+            _print_next(dataset, prepared, data_dir)
             return prepared
-        skipped = _examine(dataset, tree, listing, options, skip_bad_images, progress)
+        skipped = examine(
+            name,
+            tree,
+            listing,
+            options,
+            skip_bad_images=skip_bad_images,
+            progress=progress,
+            hint=functools.partial(_hint, dataset),
+        )
         source = "official" if listing.official and not skipped else "custom"
         card = {
-            "dataset": dataset,
+            "dataset": name,
             "data_source": "stand-in" if stand_in is not None else source,
             "has_cameras": listing.has_cameras,
+            "no_cameras": no_cameras,
             "counts": {split: counts(records) for split, records in listing.splits.items()},
             "skipped": skipped,
             "split": options,
             "stand_in": stand_in,
             "identity_names": listing.identity_names,
             "camera_names": listing.camera_names,
+            "identity_digests": {
+                split: _identity_digest(records, listing.identity_names)
+                for split, records in listing.splits.items()
+            },
             "partitions": {
                 name: {"fingerprint": fingerprint(part), **dataclasses.asdict(part)}
                 for name, part in listing.partitions.items()
@@ -151,21 +185,79 @@ def prepare(
             "queries": [dataclasses.asdict(query) for query in listing.queries],
             "inputs": inputs,
         }
-        _write(DATASETS[dataset].Builder, data_dir, tree, listing, card, progress)
+        builder = DATASETS[dataset].Builder
+        if dataset == "folder":
+            builder = folder.builder_named(name)
+        _write(builder, data_dir, tree, listing, card, progress)
     for note in listing.notes:
         print(note)
-    for split, number in card["counts"].items():
-        print(f"{split}: {number['images']:,} images of {number['identities']:,} identities")
-    for name, part in listing.partitions.items():
-        print(f"{name}: {summary(part)}")
+    for split, records in listing.splits.items():
+        print(f"{split}: {told(records)}")
+    for partition, part in listing.partitions.items():
+        print(f"{partition}: {summary(part)}")
     if skipped:
         print(f"skipped {sum(map(len, skipped.values())):,} bad images (listed in the card)")
-    print(f"{dataset} ({card['data_source']}) is prepared in {data_dir}")
+    print(f"{name} ({card['data_source']}) is prepared in {data_dir}")
+    _print_next(dataset, card, data_dir)
     return card
 
 
+def _name(dataset: str, name: str | None, raw_dir: str | os.PathLike) -> str:
+    """What the data set is called."""
+    if dataset != "folder":
+        if name not in (None, dataset):
+            raise ValueError(f"--name is for own data sets (folder); {dataset} has its name")
+        return dataset
+    if name is not None:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+            wanted = folder.data_set_name(name)
+            raise ValueError(
+                f"--name is {name!r}; expected a small letter, then small letters, digits and _"
+                + (f", such as {wanted}" if wanted else "")
+            )
+        given = "--name is"
+    else:
+        path = pathlib.Path(raw_dir).expanduser().resolve()
+        if path.suffix.lower() in TABLE_SUFFIXES:
+            path = path.parent
+        called = path.stem if path.suffix.lower() == ".zip" else path.name
+        name = folder.data_set_name(called)
+        if not name:
+            raise ValueError(
+                f"the name of the folder {called!r} has no letter from a to z to call the data set "
+                "by; give --name NAME"
+            )
+        given = f"the folder {called!r} calls the data set"
+    if name in DATASETS and name != "folder":
+        raise ValueError(
+            f"{given} {name}, which is the name of an official data set; give another --name"
+        )
+    return name
+
+
+def _print_next(dataset: str, card: dict, data_dir: epath.Path) -> None:
+    """The command that uses an own data set."""
+    if dataset != "folder":
+        return
+    name = card["dataset"]
+    if "train" in card["counts"]:
+        print(
+            "next: python experiments/run.py --exp=batch_contrastive_market "
+            f"--dataset {name} --data_dir {data_dir}"
+        )
+    else:
+        print(f"next: python experiments/evaluate.py --workdir RUN --dataset {name}")
+
+
+def _identity_digest(records: list[Record], names: list[str] | None) -> str:
+    """Tells sets of identities apart, by name."""
+    identities = sorted({record.identity for record in records if record.identity > 0})
+    described = json.dumps([names[i - 1] if names else str(i) for i in identities])
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
 def _read(
-    dataset: str, raw_dir: str | os.PathLike, options: dict
+    dataset: str, raw_dir: str | os.PathLike, options: dict, seed: int, no_cameras: bool
 ) -> tuple[RawTree, Listing, dict | None]:
     for name in ("num_test_identities", "num_val_identities"):
         if (options[name] or 0) < 0:
@@ -174,11 +266,20 @@ def _read(
         raise ValueError(f"--seed is {options['seed']}; expected an integer from 0 to 2**64 - 1")
     path = pathlib.Path(raw_dir).expanduser()
     if dataset != "folder":
-        tree, listing = DATASETS[dataset].read(open_raw(raw_dir))
-    elif path.suffix.lower() == ".csv" and path.is_file():
-        tree, listing = folder.read(open_raw(path.parent), csv_file=path.name)
+        raw = open_raw(raw_dir)
+        tree, listing = DATASETS[dataset].read(raw)
+        listing.notes += raw.notes
+    elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+        tree, listing = folder.read(
+            open_raw(path.parent), csv_file=path.name, use_cameras=not no_cameras
+        )
     else:
-        tree, listing = folder.read(open_raw(raw_dir))
+        tree, listing = folder.read(open_raw(raw_dir), use_cameras=not no_cameras)
+    for line in listing.description:
+        print(line)
+    sides = [side for side in ("test", "val") if side in listing.splits]
+    if sides:
+        options["seed"] = seed
 
     asked = options["num_test_identities"]
     if listing.partitions:
@@ -191,6 +292,17 @@ def _read(
     elif "train" not in listing.splits:
         if asked or options["num_val_identities"]:
             raise ValueError(f"{dataset} has no train split to carve identities from")
+    elif "val" in sides and options["num_val_identities"]:
+        raise ValueError(
+            f"--num_val_identities is {options['num_val_identities']}, but the data set has "
+            "validation images of its own (val); leave it out"
+        )
+    elif "test" in sides:
+        if asked:
+            raise ValueError(
+                f"--num_test_identities is {asked}, but the data set has a test side of its own, "
+                "from which query and gallery are carved; leave it out"
+            )
     elif "query" in listing.splits:
         if asked:
             raise ValueError(
@@ -199,9 +311,10 @@ def _read(
             )
     elif asked is None and dataset == "folder":
         found = counts(listing.splits["train"])["identities"]
+        problems = f"\n{doctor.report(listing.problems)}" if listing.problems else ""
         raise ValueError(
             f"{tree.where} has {found} identities and no query or gallery: give "
-            "--num_test_identities N to carve them (0: a data set for training only)"
+            f"--num_test_identities N to carve them (0: a data set for training only){problems}"
         )
     return tree, listing, _stand_in(tree, path)
 
@@ -239,6 +352,9 @@ def _digest(tree: RawTree, listing: Listing, options: dict) -> str:
     ]
     problems = [problem.what for problem in listing.problems]
     described = [records, problems, options]
+    if listing.description:
+        # Of an own data set the same numbers may stand for other names.
+        described.append([listing.identity_names, listing.camera_names])
     if listing.partitions:
         described.append({name: fingerprint(part) for name, part in listing.partitions.items()})
     if listing.queries:
@@ -276,89 +392,6 @@ def _prepared(data_dir: epath.PathLike, dataset: str, inputs: str) -> dict | Non
         f"({card['data_source']}, {json.dumps(card['split'])}); delete "
         f"{epath.Path(data_dir) / dataset}, or give another --data_dir"
     )
-
-
-def _examine(
-    dataset: str,
-    tree: RawTree,
-    listing: Listing,
-    options: dict,
-    skip_bad_images: bool,
-    progress: bool,
-) -> dict[str, list[str]]:
-    """Checks everything, leaves bad images out of the listing, and carves the splits."""
-    files = sorted(
-        {r.file for records in (*listing.splits.values(), listing.unlabelled) for r in records}
-    )
-    problems = listing.problems + doctor.image_problems(tree, files, progress=progress)
-    _leave_out(listing, problems)
-
-    if options["num_test_identities"]:
-        _carve(listing, problems, options, "num_test_identities", TEST_DRAW, ("query", "gallery"))
-        if "gallery" in listing.splits:
-            listing.splits["gallery"] = sorted(listing.splits["gallery"] + listing.unlabelled)
-    elif listing.unlabelled:
-        listing.notes.append(
-            f"{len(listing.unlabelled)} distractor and junk images were left out: no gallery"
-        )
-    between = doctor.split_problems(listing.splits, has_cameras=listing.has_cameras)
-    _leave_out(listing, between)
-    problems += between
-    if options["num_val_identities"]:
-        names = ("val_query", "val_gallery")
-        _carve(listing, problems, options, "num_val_identities", VAL_DRAW, names)
-    problems += doctor.size_problems(listing.splits)
-    problems += doctor.partition_problems(listing.partitions, listing.splits)
-
-    final = [problem for problem in problems if problem.file is None]
-    if final or (problems and not skip_bad_images):
-        raise ValueError(
-            f"{dataset}: {len(problems):,} problem{'s' * (len(problems) > 1)} in {tree.where}\n"
-            + doctor.report(problems)
-            + _hint(dataset, listing, problems)
-        )
-    skipped: dict[str, list[str]] = {}
-    for problem in problems:
-        skipped.setdefault(doctor.FIXES[problem.kind][0], []).append(problem.file)
-    return skipped
-
-
-def _leave_out(listing: Listing, problems: list[Problem]) -> None:
-    bad = {problem.file for problem in problems if problem.file is not None}
-    for split, records in listing.splits.items():
-        listing.splits[split] = [record for record in records if record.file not in bad]
-    listing.unlabelled = [record for record in listing.unlabelled if record.file not in bad]
-    for part in listing.partitions.values():
-        for split in part.splits:
-            for role, members in split.items():
-                split[role] = [member for member in members if member not in bad]
-    kept = without_files(listing.queries, bad)
-    if len(kept) < len(listing.queries):
-        number = len(listing.queries) - len(kept)
-        listing.notes.append(f"left out {number} queries with their images, or with all they match")
-    listing.queries = kept
-
-
-def _carve(
-    listing: Listing,
-    problems: list[Problem],
-    options: dict,
-    option: str,
-    draw: int,
-    names: tuple[str, str],
-) -> None:
-    try:
-        rest, query, gallery = carve(
-            listing.splits["train"],
-            options[option],
-            seed=options["seed"],
-            draw=draw,
-            has_cameras=listing.has_cameras,
-        )
-    except ValueError as error:
-        problems.append(Problem("split", f"--{option}: {error}"))
-        return
-    listing.splits |= {"train": rest, names[0]: query, names[1]: gallery}
 
 
 def _hint(dataset: str, listing: Listing, problems: list[Problem]) -> str:
@@ -434,6 +467,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num_test_identities", type=int, metavar="N")
     parser.add_argument("--num_val_identities", type=int, metavar="N", default=0)
     parser.add_argument("--seed", type=int, metavar="N", default=0)
+    parser.add_argument("--name", help="of an own data set; default: like its folder")
+    parser.add_argument(
+        "--no_cameras", action="store_true", help="leave the cameras of an own data set out"
+    )
     parser.add_argument("--partition_file", metavar="FILE", help="forms: see below")
     options = vars(parser.parse_args(arguments))
     try:

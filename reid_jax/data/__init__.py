@@ -1,5 +1,7 @@
-"""Prepared data sets, samplers and the input pipeline."""
+"""Prepared data sets and own folders, samplers and the input pipeline."""
 
+from reid_jax.data.carving import carve
+from reid_jax.data.folder import describe, open_folder, open_splits
 from reid_jax.data.images import ImageList, as_images, unreadable
 from reid_jax.data.landmarks import (
     LandmarkQuery,
@@ -35,17 +37,21 @@ __all__ = [
     "batch_at",
     "batches",
     "batches_by_size",
+    "carve",
     "dataset_card",
     "dataset_dir",
     "decode",
+    "describe",
     "identity_labels",
     "image_batches",
     "image_sizes",
     "join",
     "landmark_queries",
     "load_images",
+    "open_folder",
     "open_partition",
     "open_split",
+    "open_splits",
     "query_image",
     "rounded_sizes",
     "unreadable",

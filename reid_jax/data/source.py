@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -41,6 +41,8 @@ class Source:
         identities: [N] int64 as the data set numbers them; -1 is junk, 0 a distractor.
         cameras: [N] int64 from 1, or None for a data set without cameras.
         images: [N] encoded bytes, read when indexed.
+        identity_names: name of each identity above 0, where identities have names; else None.
+        camera_names: likewise of cameras.
     """
 
     dataset: str
@@ -49,6 +51,25 @@ class Source:
     identities: np.ndarray
     cameras: np.ndarray | None
     images: Sequence[bytes] = dataclasses.field(repr=False)
+    identity_names: Mapping[int, str] | None = dataclasses.field(default=None, repr=False)
+    camera_names: Mapping[int, str] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def num_identities(self) -> int:
+        """How many identities above 0 there are; distractors and junk do not count."""
+        return len(np.unique(self.identities[self.identities > schema.DISTRACTOR]))
+
+    def identity_name(self, row: int) -> str:
+        """Name of the identity of a row: its number where it has none."""
+        identity = int(self.identities[row])
+        return (self.identity_names or {}).get(identity, str(identity))
+
+    def camera_name(self, row: int) -> str | None:
+        """Name of the camera of a row: its number where it has none, None without cameras."""
+        if self.cameras is None:
+            return None
+        camera = int(self.cameras[row])
+        return (self.camera_names or {}).get(camera, str(camera))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -163,7 +184,10 @@ def dataset_dir(data_dir: epath.PathLike, dataset: str) -> epath.Path:
     if not versions:
         raise FileNotFoundError(
             f"the data set {dataset!r} is not prepared in {data_dir}; prepare it with\n"
-            f"  python data_prep/prepare.py {dataset} --raw_dir DIR --data_dir {data_dir}"
+            f"  python data_prep/prepare.py {dataset} --raw_dir DIR --data_dir {data_dir}\n"
+            "or, for images of your own,\n"
+            f"  python data_prep/prepare.py folder --name {dataset} --raw_dir DIR "
+            f"--data_dir {data_dir}"
         )
     return parent / max(versions, key=lambda name: tuple(map(int, name.split("."))))
 
@@ -178,8 +202,9 @@ def dataset_card(data_dir: epath.PathLike, dataset: str) -> dict:
     Returns:
         `data_source` ('official', 'custom' or 'stand-in'), `has_cameras`, `counts` of images and
         identities per split, `skipped` images, the options of the split, `stand_in` parameters,
-        `identity_names` where identities had names, `partitions` by name (see `open_partition`),
-        each with `pool`, `origin`, `splits` and a `fingerprint`.
+        `identity_names` and `camera_names` (of number i + 1) where they had names, `no_cameras`
+        where they were left out, `identity_digests` of the names in each split, `partitions` by
+        name (see `open_partition`), each with `pool`, `origin`, `splits` and a `fingerprint`.
 
     Raises:
         FileNotFoundError: if it is not prepared there.
@@ -243,7 +268,14 @@ def open_split(data_dir: epath.PathLike, dataset: str, split: str) -> Source:
         identities=np.array(identities, np.int64),
         cameras=np.array(cameras, np.int64) if card["has_cameras"] else None,
         images=_RecordImages(records),
+        identity_names=_names(card.get("identity_names")),
+        camera_names=_names(card.get("camera_names")),
     )
+
+
+def _names(listed: list[str] | None) -> dict[int, str] | None:
+    """The names that a card lists, by number."""
+    return None if listed is None else dict(enumerate(listed, 1))
 
 
 @functools.cache
@@ -274,6 +306,8 @@ def join(sources: Sequence[Source], split: str) -> Source:
         The source, one after the other. Its data set is named `a+b`, its files begin with their
         data set, and the identities of a data set come after the highest one of the data sets
         before it; junk and distractors stay what they are. Images are still read when indexed.
+        Where several data sets are joined, the names of identities begin with theirs too; cameras
+        keep their names where the data sets agree on them.
 
     Raises:
         ValueError: if there is no source, or some have cameras and others have none.
@@ -300,7 +334,29 @@ def join(sources: Sequence[Source], split: str) -> Source:
         identities=np.concatenate(identities),
         cameras=None if without else np.concatenate([source.cameras for source in sources]),
         images=_JoinedImages(sources),
+        identity_names=_joined_identity_names(sources, offsets),
+        camera_names=_joined_camera_names(sources),
     )
+
+
+def _joined_identity_names(
+    sources: Sequence[Source], offsets: dict[str, int]
+) -> dict[int, str] | None:
+    if all(source.identity_names is None for source in sources):
+        return None
+    names = {}
+    for source in sources:
+        start = f"{source.dataset}/" if len(offsets) > 1 else ""
+        for identity in np.unique(source.identities[source.identities > schema.DISTRACTOR]):
+            # An identity without a name is called by its number in its own data set.
+            name = (source.identity_names or {}).get(int(identity), str(identity))
+            names[int(identity) + offsets[source.dataset]] = start + name
+    return names
+
+
+def _joined_camera_names(sources: Sequence[Source]) -> Mapping[int, str] | None:
+    first = sources[0].camera_names
+    return first if all(source.camera_names == first for source in sources) else None
 
 
 def identity_labels(identities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ CARD = ("train", "query", "gallery")
 
 
 def run(raw_dir, data_dir, **options):
-    return prepare("folder", raw_dir, data_dir, progress=False, **options)
+    return prepare("folder", raw_dir, data_dir, **{"name": "folder", "progress": False, **options})
 
 
 def opened(data_dir, splits=CARD):
@@ -171,7 +171,7 @@ def test_csv_problems_all_at_once(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,identity,split\na,b,c\n", "has the columns file,identity,split"),
+        ("file,identity,sex\na,b,c\n", "has the columns file,identity,sex"),
         ("pics/x10.jpg,x,1\n", "expected file,identity or file,identity,camera"),
         ("", r"has the columns \(none\)"),
         ("file,identity\n", "no rows"),
