@@ -236,7 +236,15 @@ def _name(dataset: str, name: str | None, raw_dir: str | os.PathLike) -> str:
 
 
 def _print_next(dataset: str, card: dict, data_dir: epath.Path) -> None:
-    """The command that uses an own data set."""
+    """Prints the command that uses an own data set, or a partition of one's own."""
+    if "imported" in card["partitions"]:
+        roles = card["partitions"]["imported"]["splits"][0]
+        protocol = "single-query" if "query" in roles else "single-shot-one-direction"
+        print(
+            f"next: python experiments/run.py --exp=csn_cuhk03 --dataset {card['dataset']} "
+            f"--data_dir {data_dir} --set data.partition=imported --set "
+            f"evaluation.protocol={protocol} (or another experiment)"
+        )
     if dataset != "folder":
         return
     name = card["dataset"]

@@ -12,7 +12,7 @@ from experiments import build, datasets, job, sources, workdir
 from experiments.config import Config, changed, from_dict, parse_overrides
 from experiments.papers import slug
 from experiments.workdir import Results
-from reid_jax import data, parallel
+from reid_jax import parallel
 from reid_jax.embedder import Embedder
 
 __all__ = ["evaluation_of"]
@@ -28,6 +28,7 @@ def evaluation_of(
     split: int | None = None,
     shortlist: int | None = None,
     overrides: Sequence[str] = (),
+    allow_overlap: bool = False,
     reuse: bool = False,
 ) -> tuple[Results, epath.Path]:
     """Evaluates a run again, or takes what an earlier evaluation of the same kind found.
@@ -41,6 +42,7 @@ def evaluation_of(
         split: of the partition.
         shortlist: see ``evaluation.shortlist``.
         overrides: ``evaluation.key=value``.
+        allow_overlap: tests on people that were trained on too.
         reuse: takes results that are newer than the run's own as they are.
 
     Returns:
@@ -61,11 +63,10 @@ def evaluation_of(
     chosen = build.protocol(config)
     place = epath.Path(data_dir or record["data_dir"]).expanduser()
     datasets.provide(place, sources.needed_datasets(config, chosen))
-    _require_partition(place, config, split)
     subsets = sources.subsets(place, config, chosen, split=split_index)
     embedder = Embedder.from_run(run_dir)
     embedder = dataclasses.replace(embedder, scoring=build.scoring(config))
-    found = chosen.evaluate(embedder, subsets)
+    found = chosen.evaluate(embedder, subsets, allow_overlap=allow_overlap)
     words = [
         "python",
         "experiments/evaluate.py",
@@ -77,6 +78,7 @@ def evaluation_of(
     words += [f"--split={split}"] if split is not None else []
     words += [f"--shortlist={shortlist}"] if shortlist is not None else []
     words += [f"--set={override}" for override in overrides]
+    words += ["--allow_overlap"] if allow_overlap else []
     again = job.Job(
         exp=record["exp"],
         config=config,
@@ -146,19 +148,6 @@ def _split(of_run: int, config: Config, asked: int | None) -> int:
             "fixed split: leave --split out, or name a --partition"
         )
     return asked
-
-
-def _require_partition(data_dir: epath.Path, config: Config, asked: int | None) -> None:
-    """Says which protocol and partition would fit, where the data set is a pool."""
-    del asked
-    tested = sources.tested_dataset(config)
-    card = data.dataset_card(data_dir, tested)
-    known = list(card.get("partitions", {}))
-    if known and not config.data.partition and config.evaluation.protocol != "oxford5k":
-        raise ValueError(
-            f"{tested} divides its identities by partitions: add --partition with one of "
-            f"{', '.join(known)}, and --protocol single-shot-one-direction (or another)"
-        )
 
 
 def _name(

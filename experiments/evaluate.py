@@ -46,6 +46,11 @@ def main() -> int:
         help="another value of a key of the section evaluation",
     )
     parser.add_argument(
+        "--allow_overlap",
+        action="store_true",
+        help="test on people or files that were trained on too; the result says so",
+    )
+    parser.add_argument(
         "--data_dir",
         default=os.environ.get("REID_DATA_DIR"),
         help="where prepare.py put the data sets; default $REID_DATA_DIR, else as in the run",

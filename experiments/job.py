@@ -37,6 +37,7 @@ class Job:
         data_dir: where the data set is prepared.
         workdir: where everything goes.
         command: that does the same again.
+        allow_overlap: tests on people that were trained on too.
     """
 
     exp: str
@@ -48,6 +49,7 @@ class Job:
     data_dir: epath.Path
     workdir: epath.Path
     command: str
+    allow_overlap: bool = False
 
 
 def run(job: Job) -> Results:
@@ -68,7 +70,7 @@ def run(job: Job) -> Results:
         results = workdir.read_results(job.workdir)
     else:
         embedder, weights = train(job)
-        found = protocol.evaluate(embedder, subsets)
+        found = protocol.evaluate(embedder, subsets, allow_overlap=job.allow_overlap)
         results = results_of(
             job,
             found,
@@ -124,6 +126,7 @@ def train(job: Job) -> tuple[Embedder, dict[str, Any] | None]:
         scoring=build.scoring(config),
         learning_rate=rate,
         initial=start,
+        earlier=start.trainings,
     )
     return embedder, start.facts
 
@@ -165,11 +168,13 @@ def results_of(job: Job, found: Evaluation, **facts: Any) -> Results:
         **facts: further fields.
     """
     partition = job.config.data.partition or None
+    tested = sources.tested_dataset(job.config)
+    card = data.dataset_card(job.data_dir, tested)
     return Results(
         exp=job.exp,
         method=method_of(job.exp),
         objective=job.config.objective,
-        dataset=sources.tested_dataset(job.config),
+        dataset=tested,
         trained_on="+".join(sources.training_datasets(job.config)),
         data_source=sources.data_source(job.data_dir, job.config, build.protocol(job.config)),
         partition=partition,
@@ -184,6 +189,7 @@ def results_of(job: Job, found: Evaluation, **facts: Any) -> Results:
         num_valid_queries=found.num_valid_queries,
         metrics=found.metrics,
         paper=None if job.paper is None else dict(job.paper),
+        camera_rule="off" if card.get("no_cameras") else None,
         command=job.command,
         commit=provenance.commit(),
         versions=provenance.versions(),
@@ -263,5 +269,7 @@ def caption(source: data.Source, row: int) -> str:
     """The identity and the camera of an image, by name."""
     if row < 0 or source.identities[row] == 0:
         return ""
-    camera = "" if source.cameras is None else f", c{source.cameras[row]}"
-    return f"id {source.identities[row]}{camera}"
+    shown = f"id {source.identity_name(row)}"
+    if (camera := source.camera_name(row)) is None:
+        return shown
+    return f"{shown}, {camera if source.camera_names else f'c{camera}'}"

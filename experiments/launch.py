@@ -17,7 +17,7 @@ import jax
 from etils import epath
 
 from experiments import build, datasets, job, sources, summary, workdir
-from experiments.config import changed, load_config, parse_overrides
+from experiments.config import Config, changed, load_config, parse_overrides
 from experiments.job import Job
 from experiments.options import RunOptions
 from experiments.papers import EXPERIMENTS, build_config, paper_row, slug
@@ -113,8 +113,10 @@ def make_job(options: RunOptions, *, num_val_identities: int = 0) -> Job:
     own_dataset = config.dataset
     if options.dataset:
         config = changed(config, dataset=options.dataset)
-    protocol = build.protocol(config)
     parallel.say(f"{exp} on {config.dataset}, scale {scale} ({why}).")
+    if options.data_dir and options.dataset:
+        config = fitted_to(config, _absolute(options.data_dir), options)
+    protocol = build.protocol(config)
     if options.data_dir:
         data_dir = _absolute(options.data_dir)
     else:
@@ -134,7 +136,35 @@ def make_job(options: RunOptions, *, num_val_identities: int = 0) -> Job:
         data_dir=data_dir,
         workdir=_absolute(options.workdir or default_workdir(exp, own_dataset, options)),
         command=options.command(scale),
+        allow_overlap=options.allow_overlap,
     )
+
+
+def fitted_to(config: Config, data_dir: epath.Path, options: RunOptions) -> Config:
+    """The config with what another data set needs: no partition or no cameras, where it has none.
+
+    What ``--set`` gives is left alone; what is changed is said.
+    """
+    card = data.dataset_card(data_dir, config.dataset)
+    given = {override.partition("=")[0] for override in options.overrides}
+    changes: dict[str, dict[str, Any]] = {}
+    if config.data.partition and not card.get("partitions"):
+        changes["data"] = {"partition": ""}
+        if build.protocol(config).needs == ("test",):
+            changes["evaluation"] = {"protocol": "single-query"}
+    if config.sampler.cross_camera and not card["has_cameras"]:
+        changes["sampler"] = {"cross_camera": False}
+    for section, keys in changes.items():
+        for key, value in list(keys.items()):
+            if f"{section}.{key}" in given:
+                del keys[key]
+            else:
+                was = getattr(getattr(config, section), key)
+                parallel.say(
+                    f"{config.dataset} is another kind of data set: {section}.{key}={value} in the "
+                    f"place of {was}."
+                )
+    return changed(config, **changes)
 
 
 def default_workdir(exp: str, dataset: str, options: RunOptions) -> str:

@@ -27,6 +27,7 @@ class RunOptions:
         repeats: runs with seed, seed + 1, ...
         splits: of the data set's partition: 'all', or numbers.
         overrides: ``section.key=value``.
+        allow_overlap: tests on people that were trained on too, and says so.
     """
 
     exp: str = ""
@@ -39,13 +40,17 @@ class RunOptions:
     repeats: int = 1
     splits: str = "0"
     overrides: tuple[str, ...] = ()
+    allow_overlap: bool = False
 
     @classmethod
     def of(cls, parsed: argparse.Namespace) -> RunOptions:
         """The options among those that a parser found."""
         names = {field.name for field in dataclasses.fields(cls)}
         found = {name: value for name, value in vars(parsed).items() if name in names}
-        return cls(**found | {"overrides": tuple(found.get("overrides", ()))})
+        overrides = [*found.get("overrides", ())]
+        if getattr(parsed, "weights_prefix", None) is not None:
+            overrides.append(f"model.weights_prefix={parsed.weights_prefix}")
+        return cls(**found | {"overrides": tuple(overrides)})
 
     def command(self, scale: str) -> str:
         """The command that does the same again, with the scale that was taken."""
@@ -58,6 +63,7 @@ class RunOptions:
             if getattr(self, name):
                 words.append(f"--{name}={getattr(self, name)}")
         words += [f"--set={override}" for override in self.overrides]
+        words += ["--allow_overlap"] if self.allow_overlap else []
         return shlex.join(words)
 
 
@@ -77,6 +83,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default="0",
         metavar="all|N,N,...",
         help="of the data set's partition; default 0",
+    )
+    parser.add_argument(
+        "--allow_overlap",
+        action="store_true",
+        help="test on people or files that were trained on too; the result says so",
+    )
+    parser.add_argument(
+        "--weights_prefix",
+        metavar="TEXT",
+        help="what the names in model.weights begin with and the network's do not, such as module.",
     )
     parser.add_argument(
         "--set",

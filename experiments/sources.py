@@ -12,7 +12,7 @@ from etils import epath
 from experiments import build
 from experiments.config import Config
 from reid_jax import data
-from reid_jax.protocols import Protocol
+from reid_jax.protocols import PROTOCOLS, Protocol
 
 __all__ = [
     "by_camera",
@@ -69,6 +69,7 @@ def subsets(
     """
     own = [name for name in protocol.needs if name not in ("distractors", "queries")]
     tested = tested_dataset(config)
+    _require(protocol, own, data_dir, config, split)
     if tested != config.dataset:
         found: dict[str, Any] = {name: data.open_split(data_dir, tested, name) for name in own}
     else:
@@ -78,6 +79,39 @@ def subsets(
     if "distractors" in protocol.needs:
         found["distractors"] = data.open_split(data_dir, DISTRACTORS, "gallery")
     return found
+
+
+def _require(
+    protocol: Protocol, own: list[str], data_dir: epath.PathLike, config: Config, split: int
+) -> None:
+    """Says which protocols and partitions fit, where the data set lacks what one needs."""
+    tested = tested_dataset(config)
+    card = data.dataset_card(data_dir, tested)
+    known = set(card["counts"])
+    partitions = card.get("partitions") or {}
+    partition = config.data.partition if tested == config.dataset else ""
+    if partition:
+        return  # What a partition lacks is said where it is opened.
+    if all(name in known for name in own):
+        return
+    fitting = [
+        name
+        for name, other in PROTOCOLS.items()
+        if set(other.needs) - {"distractors", "queries"} <= known
+        and ("distractors" not in other.needs)
+    ]
+    advice = f"take --protocol {' or '.join(fitting)}" if fitting else ""
+    if partitions:
+        advice = (
+            f"it is a pool that partitions divide: name one of {', '.join(partitions)} "
+            "(evaluate.py --partition NAME, run.py --set data.partition=NAME), with the protocol "
+            "single-shot-one-direction or another of one pool, or single-query for one that has "
+            "query and gallery"
+        )
+    raise ValueError(
+        f"{protocol.name} needs {' and '.join(own)}, and {tested} in {data_dir} has "
+        f"{', '.join(sorted(known))}: {advice or 'prepare it with query and gallery'}"
+    )
 
 
 def validation(

@@ -12,7 +12,7 @@ from experiments import build
 from experiments.config import Config
 from experiments.workdir import read_results
 from reid_jax import pretrained
-from reid_jax.embedder import read_training
+from reid_jax.embedder import TRAINING_FILE, read_json, read_training
 
 __all__ = ["Start", "with_variables_of"]
 
@@ -24,6 +24,7 @@ class Start:
 
     Attributes:
         facts: where they came from, for the results; None from scratch.
+        trainings: what a run that is started from was trained on.
     """
 
     def __init__(self, config: Config, model: nn.Module, *, data_source: str) -> None:
@@ -33,9 +34,16 @@ class Start:
             config: with ``model.weights`` and ``model.start_from``.
             model: that is trained.
             data_source: 'official', 'custom' or 'stand-in', of the run's data.
+
+        Raises:
+            FileNotFoundError: if ``model.start_from`` is no finished run.
         """
         self._config, self._model, self._data_source = config, model, data_source
         self.facts: dict[str, Any] | None = None
+        self.trainings: list[dict[str, Any]] = []
+        if start := config.model.start_from:
+            own = read_json(_finished(start) / TRAINING_FILE)["data"]
+            self.trainings = [own, *own.get("earlier", ())]
 
     def __call__(self, variables: Any) -> Any:
         """The variables with weights and with another run's network, where the config has them.
@@ -67,12 +75,7 @@ class Start:
 
     def _with_run(self, variables: Any) -> Any:
         """The network of the run ``model.start_from``, but for the head."""
-        start = epath.Path(self._config.model.start_from).expanduser()
-        if not (start / "results.json").exists():
-            raise FileNotFoundError(
-                f"model.start_from={start} is not the work directory of a finished run: it holds "
-                "no results.json; finish that run first, or give another"
-            )
+        start = _finished(self._config.model.start_from)
         results = read_results(start)
         if results.data_source == "stand-in" != self._data_source:
             raise ValueError(
@@ -91,6 +94,16 @@ class Start:
             **taken,
         }
         return changed
+
+
+def _finished(start_from: str) -> epath.Path:
+    start = epath.Path(start_from).expanduser()
+    if not (start / "results.json").exists():
+        raise FileNotFoundError(
+            f"model.start_from={start} is not the work directory of a finished run: it holds no "
+            "results.json; finish that run first, or give another"
+        )
+    return start
 
 
 def with_variables_of(variables: Any, others: Any) -> tuple[Any, dict[str, Any]]:

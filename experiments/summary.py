@@ -73,23 +73,44 @@ def summarize(runs: Mapping[str, Results]) -> Results:
 
 
 def summary_table(results: Results) -> report.Table:
-    """The numbers of a run beside the paper's, under what they were measured on and how."""
-    spread = results.metrics_std
-    ours = {
-        name: value if spread is None else (value, spread.get(name))
-        for name, value in results.metrics.items()
-    }
-    columns = [name for name in report.METRIC_HEADINGS if name in ours]
-    columns += [name for name in ours if name not in columns]
+    """The numbers of a run beside the paper's, under what they were measured on and how.
+
+    With distractors there is a row for each size of the gallery.
+    """
     parts = [f"{results.exp} on {_where(results)}", results.protocol]
     if results.shortlist and "shortlist" not in results.protocol:
         parts.append(f"shortlist {results.shortlist}")
     parts.append(f"{results.scale} scale")
+    if results.overlap:
+        parts.append(
+            f"{results.overlap['people']} of {results.overlap['test_people']} test identities and "
+            f"{results.overlap['files']} test images were trained on"
+        )
     parts.append(f"seed {results.seed}" if results.num_runs is None else f"{results.num_runs} runs")
-    row: dict[str, Any] = {"label": results.exp, "ours": ours}
-    if results.paper:
-        row["paper"] = results.paper
-    return report.Table(", ".join(parts), columns, [row], data_source=results.data_source)
+    sizes = results.distractors or {"": 0}
+    own = sorted(results.metrics, key=lambda name: "/" in name)
+    shares = [prefix for prefix in sizes if prefix]
+    of_all = [n for n in own if not any(n.startswith(prefix) for prefix in shares)]
+    columns = [name for name in report.METRIC_HEADINGS if name in of_all]
+    columns += [name for name in of_all if name not in columns]
+    rows = []
+    for prefix, number in sizes.items():
+        label = results.exp
+        if results.distractors and results.num_gallery is not None:
+            label = f"{results.num_gallery - max(sizes.values()) + number:,} gallery images"
+        row: dict[str, Any] = {
+            "label": label,
+            "ours": {name: _with_spread(results, prefix + name) for name in columns},
+        }
+        if results.paper and not prefix:
+            row["paper"] = results.paper
+        rows.append(row)
+    return report.Table(", ".join(parts), columns, rows, data_source=results.data_source)
+
+
+def _with_spread(results: Results, name: str) -> Any:
+    value = results.metrics.get(name)
+    return value if results.metrics_std is None else (value, results.metrics_std.get(name))
 
 
 def tested_text(results: Results) -> str:

@@ -112,6 +112,12 @@ class Embedder:
         return getattr(self.model, "scores_pairs", False)
 
     @property
+    def trainings(self) -> list[Mapping[str, Any]]:
+        """What is known of the images of each training that the variables went through."""
+        own = self.provenance.get("data")
+        return [own, *own.get("earlier", ())] if own else []
+
+    @property
     def distance_name(self) -> str:
         """What the distances are, for an axis or a heading."""
         if not self.scores_pairs:

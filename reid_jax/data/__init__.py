@@ -11,6 +11,7 @@ from reid_jax.data.landmarks import (
     query_image,
     rounded_sizes,
 )
+from reid_jax.data.overlap import Overlap, fingerprint_of_training, overlap
 from reid_jax.data.partitions import open_partition
 from reid_jax.data.pipeline import batch_at, batches, image_batches
 from reid_jax.data.samplers import IdentitySampler, PairSampler, Sampler, UniformSampler
@@ -29,6 +30,7 @@ __all__ = [
     "IdentitySampler",
     "ImageList",
     "LandmarkQuery",
+    "Overlap",
     "PairSampler",
     "Sampler",
     "Source",
@@ -42,6 +44,7 @@ __all__ = [
     "dataset_dir",
     "decode",
     "describe",
+    "fingerprint_of_training",
     "identity_labels",
     "image_batches",
     "image_sizes",
@@ -52,6 +55,7 @@ __all__ = [
     "open_partition",
     "open_split",
     "open_splits",
+    "overlap",
     "query_image",
     "rounded_sizes",
     "unreadable",

@@ -342,7 +342,7 @@ def join(sources: Sequence[Source], split: str) -> Source:
 def _joined_identity_names(
     sources: Sequence[Source], offsets: dict[str, int]
 ) -> dict[int, str] | None:
-    if all(source.identity_names is None for source in sources):
+    if len(offsets) == 1 and all(source.identity_names is None for source in sources):
         return None
     names = {}
     for source in sources:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from reid_jax import evaluation
-from reid_jax.data import Source
+from reid_jax.data import Source, overlap
 from reid_jax.embedder import Embedder
 
 __all__ = ["Evaluation", "Protocol", "Subsets", "of_comparison"]
@@ -82,18 +82,23 @@ class Protocol:
         """
         embedder.check()
 
-    def evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+    def evaluate(
+        self, embedder: Embedder, subsets: Subsets, *, allow_overlap: bool = False
+    ) -> Evaluation:
         """Compares the images and scores the result.
 
         Args:
             embedder: a trained network.
             subsets: images for each name in `needs`; others are not looked at.
+            allow_overlap: goes on where people or files of the test were trained on; the numbers
+                are then in `details["overlap"]`.
 
         Returns:
             Evaluation.
 
         Raises:
-            ValueError: if images are missing or the protocol does not fit them.
+            ValueError: if images are missing, the protocol does not fit them, or they were trained
+                on.
         """
         self.check(embedder)
         missing = [name for name in self.needs if name not in subsets]
@@ -102,7 +107,20 @@ class Protocol:
                 f"{self.name} needs {', '.join(self.needs)}, and {', '.join(missing)} is missing; "
                 f"got {', '.join(subsets) or 'nothing'}"
             )
-        return self._evaluate(embedder, {name: subsets[name] for name in self.needs})
+        needed = {name: subsets[name] for name in self.needs}
+        tested = [images for images in needed.values() if isinstance(images, Source)]
+        shared = overlap(embedder.trainings, tested)
+        if shared and not allow_overlap:
+            raise ValueError(
+                f"{shared.message()}: the result would be of people that the network knows. Test "
+                "on others, or allow it (--allow_overlap, allow_overlap=True); the result then "
+                "says so"
+            )
+        found = self._evaluate(embedder, needed)
+        if shared:
+            details = {**found.details, "overlap": shared.as_json()}
+            found = dataclasses.replace(found, details=details)
+        return found
 
     def validation(self, subsets: Subsets) -> Callable[[Embedder], dict[str, float]]:
         """What :func:`reid_jax.fit` takes: the metrics of an embedder on images kept apart.

@@ -40,6 +40,13 @@ def result_table(results: Mapping[str, Any], label: str) -> str:
             f"{num_query - num_valid:,} of {num_query:,} queries have no match in the gallery; "
             "the means are over the others."
         )
+    if shared := results.get("overlap"):
+        notes.append(
+            f"Not a fair test: {shared['people']:,} of {shared['test_people']:,} test identities "
+            f"and {shared['files']:,} test images were trained on."
+        )
+    if results.get("camera_rule") == "off":
+        notes.append("The camera rule is off: images of the query's own camera count.")
     ours = {name: _with_deviation(results, name) for name in columns}
     table = Table(
         title=results["exp"] + (" beside the paper's row" if printed else ""),

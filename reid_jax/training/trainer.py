@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -51,6 +51,7 @@ def fit(
     scoring: Scoring | None = None,
     learning_rate: optax.Schedule | None = None,
     initial: Callable[[Any], Any] | None = None,
+    earlier: Sequence[Mapping[str, Any]] = (),
     monitor: str = "map_step",
 ) -> Embedder:
     """Trains a network and returns it as an embedder. The same call resumes.
@@ -78,6 +79,8 @@ def fit(
         learning_rate: the optimizer's schedule, for the log.
         initial: ``initial(variables) -> variables``: changes the fresh variables before the first
             step, such as by pre-trained ones.
+        earlier: what the initial variables were trained on: ``record["data"]`` of those trainings,
+            so that a test on their people is noticed too.
         monitor: the validation score of which the highest counts.
 
     Returns:
@@ -120,6 +123,7 @@ def fit(
         stack.callback(checkpoints.close)
         if initial is not None:
             state = state.replace(**initial(state.variables))
+        record["data"] |= data.fingerprint_of_training(source) | {"earlier": list(earlier)}
         images = _resident_images(source, preprocess.size)
         if "embedder" in record:
             preprocess = Preprocess.from_json(record["embedder"]["preprocess"])

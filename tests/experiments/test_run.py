@@ -80,6 +80,32 @@ def test_a_finished_run_is_not_run_again(finished, options, capsys):
     assert (directory / "results.json").stat().st_mtime_ns == before
 
 
+def test_a_config_is_shown_and_taken_from_a_run(finished, tmp_path, monkeypatch):
+    directory, _ = finished
+    command = [sys.executable, "experiments/run.py", "--show_config"]
+    options = ["--exp=batch_contrastive_market", "--set=loss.margin=0.25"]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (margin,) = (line for line in done.stdout.splitlines() if line.startswith("loss.margin"))
+    assert margin.split()[1] == "0.25"
+    assert len(margin.split()) > 4, "no meaning"
+    # The config of a run, on another seed.
+    file = directory / "config.json"
+    options = [f"--config={file}", "--set=optimizer.num_steps=3"]
+    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True)
+    shown = {line.split()[0]: line.split()[1] for line in done.stdout.splitlines()}
+    assert (shown["model.width"], shown["optimizer.num_steps"]) == ("4", "3")
+    monkeypatch.chdir(tmp_path)
+    record = workdir.read_record(directory)
+    asked = launch.RunOptions(config=str(file), data_dir=record["data_dir"])
+    made = launch.make_job(asked)
+    assert made.exp == "batch_contrastive_market"
+    assert workdir.read_record(directory)["config"] == launch.job.as_dict(made.config)
+    both = dataclasses.replace(asked, exp="softmax_market")
+    with pytest.raises(ValueError, match="give either --exp"):
+        launch.make_job(both)
+
+
 def test_another_run_in_the_work_directory_is_refused(finished, options):
     directory, _ = finished
     before = {path: path.stat().st_mtime_ns for path in directory.rglob("*")}
