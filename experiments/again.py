@@ -92,16 +92,17 @@ def evaluation_of(
     )
     finished = (run_dir / "results.json").exists()
     trained = workdir.read_results(run_dir) if finished else None
+    of_data = sources.described(place, config, chosen)
     results = job.results_of(
         again,
         found,
+        dataclasses.replace(of_data, trained_on="+".join(sources.training_datasets(own))),
         steps=embedder.provenance["steps"] if trained is None else trained.steps,
         num_devices=parallel.num_devices(parallel.usable_devices(1))
         if trained is None
         else trained.num_devices,
         weights=None if trained is None else trained.weights,
     )
-    results = dataclasses.replace(results, trained_on="+".join(sources.training_datasets(own)))
     if parallel.is_main_process():
         workdir.write_results(path, results)
     return results, path

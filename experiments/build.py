@@ -21,17 +21,19 @@ from reid_jax.deviations import deviations
 from reid_jax.embedder import Embedder, Scoring
 from reid_jax.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from reid_jax.training import Intervals, schedules
+from reid_jax.training.trainer import training_labels
 
 __all__ = [
     "Length",
+    "Parts",
     "embedder",
-    "intervals",
     "is_identification_head",
     "length",
     "network",
     "notes",
     "objective",
     "optimizer",
+    "parts",
     "preprocess",
     "protocol",
     "ratio_rule",
@@ -42,6 +44,49 @@ __all__ = [
 
 IDENTIFICATION_HEAD = "identification"
 SIAMESE_KEYS = ("num_identities", "dropout")
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """What :func:`reid_jax.fit` takes, made of a config."""
+
+    model: nn.Module
+    objective: objectives.Objective
+    sampler: data.Sampler
+    optimizer: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    preprocess: Preprocess
+    num_steps: int
+    intervals: Intervals
+    scoring: Scoring
+
+
+def parts(config: Config, source: data.Source, *, seed: int) -> Parts:
+    """Makes all that a training needs.
+
+    Args:
+        config: of the run.
+        source: the training images.
+        seed: of the run.
+
+    Raises:
+        ValueError: if values do not fit each other, or the images.
+    """
+    labels, num_identities = training_labels(source)
+    drawn = sampler(config, labels, source.cameras, seed)
+    of = length(config, drawn)
+    rate = schedule(config, of)
+    return Parts(
+        model=network(config, num_identities),
+        objective=objective(config),
+        sampler=drawn,
+        optimizer=optimizer(config, rate),
+        learning_rate=rate,
+        preprocess=preprocess(config),
+        num_steps=of.num_steps,
+        intervals=Intervals(**dataclasses.asdict(config.train)),
+        scoring=scoring(config),
+    )
 
 
 # Network ---------------------------------------------------------------------------------------
@@ -229,11 +274,6 @@ def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformat
     if own.head_steps:
         made = schedules.freeze_until(made, is_identification_head, num_steps=own.head_steps)
     return made
-
-
-def intervals(config: Config) -> Intervals:
-    """How often the training logs, saves and validates."""
-    return Intervals(**dataclasses.asdict(config.train))
 
 
 # Preprocessing, test ---------------------------------------------------------------------------

@@ -18,9 +18,11 @@ from reid_jax import data, parallel, report
 from reid_jax.embedder import Embedder
 from reid_jax.protocols import Evaluation, Protocol
 from reid_jax.training import fit
-from reid_jax.training.trainer import training_labels
 
-__all__ = ["Job", "deviations", "results_of", "run", "shown_lists", "train", "write_report"]
+PRETRAINED = ("caffenet", "resnet18", "resnet50", "vgg16")
+"""The networks whose papers begin with ImageNet's weights."""
+
+__all__ = ["Job", "arrays_of", "results_of", "run", "shown_lists", "train", "write_report"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,77 +64,69 @@ def run(job: Job) -> Results:
     # All that can be refused is refused before the training.
     protocol = build.protocol(job.config)
     protocol.check(build.embedder(job.config))
-    subsets = sources.subsets(job.data_dir, job.config, protocol, split=job.split)
+    images = sources.open_all(job.data_dir, job.config, protocol, split=job.split)
     results_path = job.workdir / "results.json"
     if results_path.exists():
         _claim(job)
         parallel.say(f"{job.workdir} is finished already: its results are kept.")
         results = workdir.read_results(job.workdir)
     else:
-        embedder, weights = train(job)
-        found = protocol.evaluate(embedder, subsets, allow_overlap=job.allow_overlap)
+        embedder, weights = train(job, images)
+        found = protocol.evaluate(embedder, images.subsets, allow_overlap=job.allow_overlap)
+        devices = parallel.usable_devices(job.config.sampler.batch_size)
         results = results_of(
             job,
             found,
+            images,
             steps=embedder.provenance["steps"],
-            num_devices=parallel.num_devices(
-                parallel.usable_devices(job.config.sampler.batch_size)
-            ),
+            num_devices=parallel.num_devices(devices),
             weights=weights,
         )
         if parallel.is_main_process():
             workdir.write_ranking(job.workdir, arrays_of(found))
             workdir.write_results(results_path, results)
     if parallel.is_main_process() and not (job.workdir / "report.html").exists():
-        write_report(job, protocol, subsets)
+        write_report(job, protocol, images.subsets)
     parallel.barrier("results written")
     return results
 
 
-def train(job: Job) -> tuple[Embedder, dict[str, Any] | None]:
+def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | None]:
     """Trains from where the work directory stands to the last step.
+
+    Args:
+        job: the run.
+        images: that it trains and validates on.
 
     Returns:
         The embedder, of the best state if there are validation identities; and where its first
         variables came from, None from scratch.
     """
-    config = job.config
-    source = sources.training_source(job.data_dir, config, split=job.split)
-    labels, num_identities = training_labels(source)
-    _claim(job)
-    model = build.network(config, num_identities)
-    sampler = build.sampler(config, labels, source.cameras, job.seed)
-    length = build.length(config, sampler)
-    rate = build.schedule(config, length)
-    kind = sources.data_source(job.data_dir, config, build.protocol(config))
-    start = Start(config, model, data_source=kind)
-    if job.scale == "paper" and _expects_weights(config) and not config.model.weights:
+    parts = build.parts(job.config, images.train, seed=job.seed)
+    start = Start(job.config, parts.model, data_source=images.data_source)
+    if job.scale == "paper" and start.is_scratch and job.config.model.name in PRETRAINED:
         parallel.say(
             "No model.weights given: training from scratch, where the paper fine-tunes ImageNet."
         )
-    validation = sources.validation(job.data_dir, config, split=job.split)
+    _claim(job)
     embedder = fit(
-        model,
-        build.objective(config),
-        source,
-        sampler=sampler,
-        optimizer=build.optimizer(config, rate),
-        preprocess=build.preprocess(config),
-        num_steps=length.num_steps,
+        parts.model,
+        parts.objective,
+        images.train,
+        sampler=parts.sampler,
+        optimizer=parts.optimizer,
+        preprocess=parts.preprocess,
+        num_steps=parts.num_steps,
         seed=job.seed,
         workdir=job.workdir,
-        validation=validation and validation[0].validation(validation[1]),
-        intervals=build.intervals(config),
-        scoring=build.scoring(config),
-        learning_rate=rate,
+        validation=images.validation,
+        intervals=parts.intervals,
+        scoring=parts.scoring,
+        learning_rate=parts.learning_rate,
         initial=start,
         earlier=start.trainings,
     )
     return embedder, start.facts
-
-
-def _expects_weights(config: Config) -> bool:
-    return config.model.name not in ("csn", "nine_conv")
 
 
 def _claim(job: Job) -> None:
@@ -159,24 +153,25 @@ def _claim(job: Job) -> None:
 # Results ---------------------------------------------------------------------------------------
 
 
-def results_of(job: Job, found: Evaluation, **facts: Any) -> Results:
+def results_of(
+    job: Job, found: Evaluation, images: sources.Images | sources.Described, **facts: Any
+) -> Results:
     """The results of a run: what it is, and what was found.
 
     Args:
         job: whose config says what was trained on and tested.
         found: by its protocol.
+        images: what is said of the data.
         **facts: further fields.
     """
     partition = job.config.data.partition or None
-    tested = sources.tested_dataset(job.config)
-    card = data.dataset_card(job.data_dir, tested)
     return Results(
         exp=job.exp,
         method=method_of(job.exp),
         objective=job.config.objective,
-        dataset=tested,
-        trained_on="+".join(sources.training_datasets(job.config)),
-        data_source=sources.data_source(job.data_dir, job.config, build.protocol(job.config)),
+        dataset=images.tested,
+        trained_on=images.trained_on,
+        data_source=images.data_source,
         partition=partition,
         split=job.split if partition else None,
         protocol=found.protocol,
@@ -189,7 +184,7 @@ def results_of(job: Job, found: Evaluation, **facts: Any) -> Results:
         num_valid_queries=found.num_valid_queries,
         metrics=found.metrics,
         paper=None if job.paper is None else dict(job.paper),
-        camera_rule="off" if card.get("no_cameras") else None,
+        camera_rule=images.camera_rule,
         command=job.command,
         commit=provenance.commit(),
         versions=provenance.versions(),
@@ -226,16 +221,10 @@ def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> No
         workdir.read_run(job.workdir),
         job.workdir / "report.html",
         **lists,
-        deviations=deviations(job.exp, job.config),
+        deviations=build.notes(job.config),
         training_distance="Euclidean distance of unit vectors",
         command=job.command,
     )
-
-
-def deviations(exp: str, config: Config) -> list[str]:
-    """Where a run differs from its paper: notes of the code it uses, and of its experiments."""
-    del exp
-    return list(build.notes(config))
 
 
 def shown_lists(

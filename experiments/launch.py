@@ -62,7 +62,7 @@ def run_experiment(options: RunOptions) -> Results:
                 workdir.to_dict(results),
                 {name: workdir.read_run(each.workdir) for name, each in runs.items()},
                 top / "report.html",
-                deviations=job.deviations(made.exp, made.config),
+                deviations=build.notes(made.config),
                 command=made.command,
             )
     parallel.say(summary.summary_text(results))

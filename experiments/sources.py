@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,17 @@ from etils import epath
 from experiments import build
 from experiments.config import Config
 from reid_jax import data
+from reid_jax.embedder import Embedder
 from reid_jax.protocols import PROTOCOLS, Protocol
 
 __all__ = [
+    "Described",
+    "Images",
     "by_camera",
     "data_source",
+    "described",
     "needed_datasets",
+    "open_all",
     "open_images",
     "subsets",
     "tested_dataset",
@@ -27,6 +32,66 @@ __all__ = [
 ]
 
 DISTRACTORS = "distractors_500k"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Described:
+    """What results say of the data.
+
+    Attributes:
+        data_source: 'official', 'custom' or 'stand-in'.
+        tested: name of the data set that is tested on.
+        trained_on: names of those that are trained on, joined by +.
+        camera_rule: 'off' where the data set was prepared with the rule turned off, else None.
+    """
+
+    data_source: str
+    tested: str
+    trained_on: str
+    camera_rule: str | None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Images(Described):
+    """The images of a run.
+
+    Attributes:
+        train: what is trained on.
+        subsets: what the protocol compares.
+        validation: what :func:`reid_jax.fit` takes to validate; None without such identities.
+    """
+
+    train: data.Source
+    subsets: dict[str, Any]
+    validation: Callable[[Embedder], Mapping[str, float]] | None
+
+
+def open_all(data_dir: epath.PathLike, config: Config, protocol: Protocol, *, split: int) -> Images:
+    """Opens all images of a run, so that what is missing is known before any work.
+
+    Raises:
+        FileNotFoundError: if a data set is not prepared.
+        ValueError: if one lacks what the training or the protocol needs.
+    """
+    found = validation(data_dir, config, split=split)
+    return Images(
+        train=training_source(data_dir, config, split=split),
+        subsets=subsets(data_dir, config, protocol, split=split),
+        validation=found and found[0].validation(found[1]),
+        **dataclasses.asdict(described(data_dir, config, protocol)),
+    )
+
+
+def described(data_dir: epath.PathLike, config: Config, protocol: Protocol) -> Described:
+    """Says where the data of a run comes from, by name, and the camera rule."""
+    tested = tested_dataset(config)
+    no_cameras = data.dataset_card(data_dir, tested).get("no_cameras")
+    return Described(
+        data_source=data_source(data_dir, config, protocol),
+        tested=tested,
+        trained_on="+".join(training_datasets(config)),
+        camera_rule="off" if no_cameras else None,
+    )
 
 
 # Names -----------------------------------------------------------------------------------------

@@ -45,6 +45,11 @@ class Start:
             own = read_json(_finished(start) / TRAINING_FILE)["data"]
             self.trainings = [own, *own.get("earlier", ())]
 
+    @property
+    def is_scratch(self) -> bool:
+        """Whether the config has neither weights nor a run to start from."""
+        return not (self._config.model.weights or self._config.model.start_from)
+
     def __call__(self, variables: Any) -> Any:
         """The variables with weights and with another run's network, where the config has them.
 

@@ -7,7 +7,7 @@ import dataclasses
 
 from etils import epath
 
-from experiments import job, sources
+from experiments import build, job, sources
 from experiments.launch import make_job, planned_runs
 from experiments.options import RunOptions
 from experiments.papers import slug
@@ -39,14 +39,16 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
             )
         finals = []
         for name, run in planned_runs(made, row).items():
-            if sources.validation(run.data_dir, run.config, split=run.split) is None:
+            protocol = build.protocol(run.config)
+            images = sources.open_all(run.data_dir, run.config, protocol, split=run.split)
+            if images.validation is None:
                 raise ValueError(
                     f"{run.config.dataset} in {run.data_dir} has no validation identities: "
                     "prepare it with --num_val_identities N, in another --data_dir."
                 )
             if not name:
                 run = dataclasses.replace(run, workdir=run.workdir / f"seed_{run.seed}")
-            job.train(run)
+            job.train(run, images)
             parallel.barrier("tuned")
             records = read_metrics(run.workdir)
             finals.append([r["val_map_step"] for r in records if "val_map_step" in r][-1])
