@@ -27,6 +27,7 @@ _SUBPACKAGES = (
     "distances",
     "embedder",
     "evaluation",
+    "extras",
     "keys",
     "losses",
     "models",

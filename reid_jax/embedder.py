@@ -46,6 +46,7 @@ TEST_MODES = ("single", "dense_flip")
 STRIDE = 32
 """Pixels of the image for each position of a ResNet's last map."""
 
+Embed = Callable[[Any, jax.Array], jax.Array]
 Parts = dict[str, jax.Array]
 Images = Source | Sequence[Any] | np.ndarray
 
@@ -167,7 +168,7 @@ class Embedder:
     # Embeddings --------------------------------------------------------------------------------
 
     @property
-    def embed(self) -> Callable[[Any, jax.Array], jax.Array]:
+    def embed(self) -> Embed:
         """``embed(variables, images [B, H, W, 3]) -> [B, D]``, for images of any one size.
 
         Raises:
@@ -194,7 +195,9 @@ class Embedder:
             ValueError: if there is no image, some cannot be read (all are named), or the network
                 scores pairs.
         """
-        embed, listed = self.embed, data.as_images(images)
+        return self._embedded(self.embed, data.as_images(images))
+
+    def _embedded(self, embed: Embed, listed: ImageList) -> np.ndarray:
         batch_size = self._batch_size(len(listed))
         with _naming_unreadable(listed):
             return evaluation.extract_features(
@@ -252,7 +255,7 @@ class Embedder:
             return self._scorer(listed).distance_of
         if getattr(self.model, "test_statistics", "running") == "batch":
             return self._distance_of_sides(listed)
-        return evaluation.feature_distances(self(images))
+        return evaluation.feature_distances(self._embedded(self.embed, listed))
 
     def _scorer(self, images: ImageList) -> evaluation.PairScorer:
         embed_parts, score = _pair_functions(self.model, self.preprocess, self.scoring)
@@ -500,14 +503,12 @@ def _naming_unreadable(images: ImageList) -> Iterator[None]:
 
 
 @functools.lru_cache(maxsize=64)
-def _embed_function(
-    model: nn.Module, preprocess: Preprocess, scoring: Scoring
-) -> Callable[[Any, jax.Array], jax.Array]:
+def _embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -> Embed:
     # Cached, so that embedders of one network with other variables share what is compiled.
     finish = unit_rows if scoring.normalise else lambda embeddings: embeddings
 
     def once(variables: Any, images: jax.Array) -> jax.Array:
-        taps = model.apply(variables, preprocess.test(images), train=False)
+        taps: Any = model.apply(variables, preprocess.test(images), train=False)
         return finish(taps["embedding"])
 
     def dense_flip(variables: Any, images: jax.Array) -> jax.Array:
@@ -515,8 +516,8 @@ def _embed_function(
         window = tuple(side // STRIDE for side in preprocess.input_size)
         total = jnp.zeros(())
         for seen in (images, images[:, :, ::-1]):
-            last = model.apply(variables, preprocess.test(seen), train=False)["res5"]
-            pooled = nn.avg_pool(last, window)
+            taps: Any = model.apply(variables, preprocess.test(seen), train=False)
+            pooled = nn.avg_pool(taps["res5"], window)
             unit = unit_rows(pooled.reshape(-1, pooled.shape[-1])).reshape(pooled.shape)
             total = total + unit.sum((1, 2))
         return unit_rows(total)
@@ -531,11 +532,12 @@ def _pair_functions(
     """``embed(variables, images) -> parts``, and ``score(variables, parts_a, parts_b) -> [P]``."""
 
     def embed(variables: Any, images: jax.Array) -> Parts:
-        parts = model.apply(variables, preprocess.test(images), method="embed")
+        parts: Any = model.apply(variables, preprocess.test(images), method="embed")
         return {name: part for name, part in parts.items() if not name.startswith("theta")}
 
     def score(variables: Any, parts_a: Parts, parts_b: Parts) -> jax.Array:
-        logits = model.apply(variables, parts_a, parts_b, method="score")["pair_logits"]
+        scored: Any = model.apply(variables, parts_a, parts_b, method="score")
+        logits = scored["pair_logits"]
         if not scoring.distance_weight:
             return jax.nn.softmax(logits)[:, 1]
         return evaluation.similarity_score(

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUNDATION = {
     *("schema", "keys", "distances", "parallel", "ops", "files", "deviations", "versions"),
+    "extras",
 }
 MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained", "checkpoint"}
 ALLOWED = {

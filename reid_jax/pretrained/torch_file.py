@@ -298,7 +298,8 @@ def _read_pickles(content: bytes | mmap.mmap) -> Any:
         raise _big_endian("big")
 
     # The numbers come after the pickle that uses them: it is run once to learn their types.
-    start, dtypes = stream.tell(), {}
+    start = stream.tell()
+    dtypes: dict[str, np.dtype] = {}
 
     def note(key: str, dtype: np.dtype, count: int) -> np.ndarray:
         if dtypes.setdefault(key, dtype) != dtype:
@@ -416,7 +417,7 @@ class _Machine:
             if not (type(module) is str and type(name) is str):
                 raise TypeError("a global without a name")
         else:
-            module, _, name = argument.partition(" ")
+            module, _, name = (argument or "").partition(" ")
         module = {"__builtin__": "builtins"}.get(module, module)
         full = f"{module}.{name}"
         known = full in DTYPES or full in CALLS or full in STORAGE_DTYPES

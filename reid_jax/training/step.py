@@ -65,9 +65,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         suffixes = ("_a", "_b") if "image_a" in batch else ("",)
-        images, keys = zip(*(model_inputs(batch, suffix) for suffix in suffixes), strict=True)
-        images = [x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float) for x in images]
-        keys = {name: value for stream in keys for name, value in stream.items()}
+        inputs = [model_inputs(batch, suffix) for suffix in suffixes]
+        images = [
+            x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float) for x, _ in inputs
+        ]
+        keys: dict[str, Any] = {
+            name: value for _, stream in inputs for name, value in stream.items()
+        }
 
         def global_loss(params: Any) -> tuple[jax.Array, Any]:
             variables = {"params": params}

@@ -119,7 +119,7 @@ def fit(
         checkpoints = Checkpoints(place)
         stack.callback(checkpoints.close)
         if initial is not None:
-            state = state.replace(**initial(state.variables))
+            state = dataclasses.replace(state, **initial(state.variables))
         images = _resident_images(source, preprocess.size)
         if "embedder" in record:
             preprocess = Preprocess.from_json(record["embedder"]["preprocess"])
@@ -136,7 +136,7 @@ def fit(
         if record["network"] is not None:
             _write(place / TRAINING_FILE, record | {"embedder": embedder.as_json()})
 
-        step = make_train_step(
+        step: Callable[..., tuple[TrainState, dict[str, jax.Array]]] = make_train_step(
             model, optimizer, objective, axis_name=parallel.AXIS, preprocess=preprocess
         )
         constants: tuple[Any, ...] = ()
@@ -223,7 +223,7 @@ def _require_fit(
             f"{kinds[given]}: take another sampler or another network"
         )
     sampled = sampler(0)
-    rows = sampled if given == 1 else np.concatenate(sampled[:2])
+    rows = np.concatenate(sampled[:2]) if isinstance(sampled, tuple) else sampled
     if rows.max() >= len(source):
         raise ValueError(
             f"the sampler gives row {rows.max()}, and there are {len(source)} training images: "
@@ -397,7 +397,8 @@ def _refresh(
 
     def embed(variables: Any, images: jax.Array) -> jax.Array:
         _, variables = models.single_image(model, variables)
-        return single.apply(variables, preprocess.central(images), train=False)["embedding"]
+        taps: Any = single.apply(variables, preprocess.central(images), train=False)
+        return taps["embedding"]
 
     recompute = objective.refresh.make(embed, labels, devices=devices)
     steps_per_epoch = max(len(labels) // sampler.batch_size, 1)
