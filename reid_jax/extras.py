@@ -31,10 +31,11 @@ def require(module: str) -> ModuleType:
     library = module.partition(".")[0]
     package, extra = EXTRAS[library]
     try:
-        return importlib.import_module(module)
+        importlib.import_module(library)
     except ModuleNotFoundError as error:
         if error.name != library:
             raise  # it is installed, and lacks something itself
         raise ModuleNotFoundError(
             f"{package} is not installed: pip install 'reid-jax[{extra}]'", name=library
         ) from error
+    return importlib.import_module(module)

@@ -95,8 +95,12 @@ def fit(
     devices = _devices(sampler.batch_size)
     for note in sampler.notes:
         parallel.say(note)
-    state = _fresh_state(model, optimizer, objective, preprocess, labels, seed)
-    _require_outputs(model, optimizer, objective, preprocess, sampler, state)
+    fresh_state = functools.partial(_fresh_state, model, optimizer, objective, preprocess, labels)
+    key = jax.random.key(seed)
+    # On shapes first: that takes a second, and compiling the initialisers ten.
+    expected = jax.eval_shape(fresh_state, key)
+    _require_outputs(model, optimizer, objective, preprocess, sampler, expected)
+    state = fresh_state(key)
 
     with contextlib.ExitStack() as stack:
         if workdir is None:
@@ -252,7 +256,7 @@ def _fresh_state(
     objective: Objective,
     preprocess: Preprocess,
     labels: np.ndarray,
-    seed: int,
+    key: jax.Array,
 ) -> TrainState:
     examples = example_images(model, preprocess.input_size)
     init = functools.partial(model.init, train=False)
@@ -265,7 +269,7 @@ def _fresh_state(
         model,
         optimizer,
         *examples,
-        key=jax.random.key(seed),
+        key=key,
         loss_state=objective.init(labels, dim),
     )
 
