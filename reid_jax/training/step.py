@@ -81,7 +81,7 @@ def make_train_step(
                 variables, *images, train=True, mutable=["batch_stats"], **keys
             )
             loss, (loss_state, metrics) = objective.loss(
-                _Outputs(outputs), batch, state.loss_state, axis_name=axis_name
+                _Outputs(outputs), _Rows(batch), state.loss_state, axis_name=axis_name
             )
             return loss, (changed.get("batch_stats", state.batch_stats), loss_state, metrics)
 
@@ -113,6 +113,18 @@ class _Outputs(dict):
             hint = ": build models.Siamese(..., verification='square'), or a csn"
         raise ValueError(
             f"the objective needs {name!r}, and the model gives {', '.join(sorted(self))}{hint}."
+        )
+
+
+class _Rows(dict):
+    """A batch; asking for a column that it has not says what to do."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        hint = ""
+        if name == "same" or name.endswith(("_a", "_b")):
+            hint = ": take a PairSampler, and a network that takes pairs of images"
+        raise ValueError(
+            f"the objective needs {name!r} of the batch, which has {', '.join(sorted(self))}{hint}."
         )
 
 
