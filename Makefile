@@ -14,7 +14,7 @@ run: $(INSTALLED)  ## train and evaluate on a rendered stand-in, and write a rep
 # A file's tests stay in one process, for its fixtures are made once.
 PYTEST := $(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile
 
-test: lint  ## ruff and all tests but the slow ones
+test: lint  ## ruff, mypy and all tests but the slow ones
 	$(PYTEST) -m "not slow"
 
 test-slow: $(INSTALLED)  ## the slow tests
@@ -23,6 +23,7 @@ test-slow: $(INSTALLED)  ## the slow tests
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _TOP = {
     "Embedder": "embedder",
     "Preprocess": "preprocess",
-    "Scoring": "embedder",
+    "Scoring": "scoring",
     "fit": "training",
 }
 _SUBPACKAGES = (
@@ -27,6 +27,7 @@ _SUBPACKAGES = (
     "distances",
     "embedder",
     "evaluation",
+    "extras",
     "keys",
     "losses",
     "models",
@@ -38,6 +39,7 @@ _SUBPACKAGES = (
     "protocols",
     "report",
     "schema",
+    "scoring",
     "training",
     "visual",
 )

@@ -5,14 +5,19 @@ matrix-product precision of the platform: a bfloat16 product, which accelerators
 reorders near neighbours.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 __all__ = ["DISTANCES", "cosine", "euclidean", "squared_euclidean", "unit_rows"]
 
+Rows = jax.Array | np.ndarray
 
-def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
+
+def squared_euclidean(a: Rows, b: Rows) -> jax.Array:
     r"""Squared Euclidean distance between every row of one set and every row of another.
 
     .. math:: d_{ij} = \lVert a_i - b_j \rVert_2^2
@@ -44,7 +49,7 @@ def squared_euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.maximum(squared, 0)
 
 
-def euclidean(a: jax.Array, b: jax.Array) -> jax.Array:
+def euclidean(a: Rows, b: Rows) -> jax.Array:
     r"""Euclidean distance between every row of one set and every row of another.
 
     .. math:: d_{ij} = \sqrt{\max(\lVert a_i - b_j \rVert_2^2, 10^{-12})}
@@ -78,7 +83,7 @@ def unit_rows(rows: jax.Array) -> jax.Array:
     return rows * lax.rsqrt(jnp.maximum(squared, 1e-12))
 
 
-def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
+def cosine(a: Rows, b: Rows) -> jax.Array:
     r"""Cosine distance between every row of one set and every row of another.
 
     .. math:: d_{ij} = 1 - \frac{a_i^\top b_j}{\lVert a_i \rVert_2 \lVert b_j \rVert_2}
@@ -99,7 +104,7 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     return 1 - jnp.matmul(unit_rows(a), unit_rows(b).T, precision=lax.Precision.HIGHEST)
 
 
-DISTANCES = {
+DISTANCES: dict[str, Callable[[Rows, Rows], jax.Array]] = {
     "squared_euclidean": squared_euclidean,
     "euclidean": euclidean,
     "cosine": cosine,
@@ -107,7 +112,7 @@ DISTANCES = {
 """The distances by name, for callers that take a name."""
 
 
-def _common_offset(x):
+def _common_offset(x: jax.Array) -> jax.Array:
     """The mean row, rounded to a power of two below the spread of the rows around it.
 
     So much of the mean is all that helps, and small integers and their halves stay exact, with them
@@ -119,7 +124,7 @@ def _common_offset(x):
     return jnp.where(spread > 0, jnp.round(mean / grid) * grid, mean)
 
 
-def _row_pairs(a, b):
+def _row_pairs(a: Rows, b: Rows) -> tuple[jax.Array, jax.Array]:
     if jnp.ndim(a) != 2 or jnp.ndim(b) != 2 or jnp.shape(a)[1] != jnp.shape(b)[1]:
         raise ValueError(
             f"distances need rows [M, D] and [N, D] with the same D, got {jnp.shape(a)} and "

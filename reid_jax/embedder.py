@@ -7,12 +7,11 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from etils import epath
@@ -21,9 +20,10 @@ from flax import traverse_util
 from reid_jax import data, evaluation, models
 from reid_jax.checkpoint import Checkpoints
 from reid_jax.data import ImageList, Source
-from reid_jax.distances import squared_euclidean, unit_rows
+from reid_jax.distances import squared_euclidean
 from reid_jax.files import write_atomically
 from reid_jax.preprocess import Preprocess
+from reid_jax.scoring import STRIDE, TEST_MODES, Embed, Scoring, embed_function, pair_functions
 
 __all__ = [
     "FORMAT",
@@ -42,45 +42,7 @@ TRAINING_FILE = "training.json"
 """What a training keeps beside its checkpoints; :func:`reid_jax.fit` writes it."""
 
 RECORD_FILE, VARIABLES_FILE = "embedder.json", "variables.safetensors"
-TEST_MODES = ("single", "dense_flip")
-STRIDE = 32
-"""Pixels of the image for each position of a ResNet's last map."""
-
-Parts = dict[str, jax.Array]
 Images = Source | Sequence[Any] | np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Scoring:
-    """How images are embedded and compared at test.
-
-    Attributes:
-        normalise: scales embeddings to unit length.
-        test_mode: 'single' looks at the image resized to the network's input; 'dense_flip' at all
-            of the stored size and its mirror image, by the sum of unit vectors from each place
-            (ResNet; the identif_verif authors' code on Market-1501).
-        batch_size: images of one call.
-        distance_weight: of the inverse distance of descriptors in the score of a pair, beside its
-            probability (csn, Eq. 7).
-        epsilon: added to that distance.
-        pairs_per_block: pairs of one call.
-        shortlist: score only the N gallery images of each query that are nearest by descriptor; 0
-            scores all.
-    Raises:
-        ValueError: for a ``test_mode`` that is not known.
-    """
-
-    normalise: bool = True
-    test_mode: str = "single"
-    batch_size: int = 64
-    distance_weight: float = 0.0
-    epsilon: float = 1e-4
-    pairs_per_block: int = 256
-    shortlist: int = 0
-
-    def __post_init__(self) -> None:
-        if self.test_mode not in TEST_MODES:
-            raise ValueError(f"test_mode is {self.test_mode!r}; known: {', '.join(TEST_MODES)}")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -173,7 +135,7 @@ class Embedder:
     # Embeddings --------------------------------------------------------------------------------
 
     @property
-    def embed(self) -> Callable[[Any, jax.Array], jax.Array]:
+    def embed(self) -> Embed:
         """``embed(variables, images [B, H, W, 3]) -> [B, D]``, for images of any one size.
 
         Raises:
@@ -185,7 +147,7 @@ class Embedder:
                 "single one: use distances(queries, gallery)"
             )
         self.check()
-        return _embed_function(self.model, self.preprocess, self.scoring)
+        return embed_function(self.model, self.preprocess, self.scoring)
 
     def __call__(self, images: Images) -> np.ndarray:
         """Embeds images.
@@ -200,7 +162,9 @@ class Embedder:
             ValueError: if there is no image, some cannot be read (all are named), or the network
                 scores pairs.
         """
-        embed, listed = self.embed, data.as_images(images)
+        return self._embedded(self.embed, data.as_images(images))
+
+    def _embedded(self, embed: Embed, listed: ImageList) -> np.ndarray:
         batch_size = self._batch_size(len(listed))
         with _naming_unreadable(listed):
             return evaluation.extract_features(
@@ -258,10 +222,10 @@ class Embedder:
             return self._scorer(listed).distance_of
         if getattr(self.model, "test_statistics", "running") == "batch":
             return self._distance_of_sides(listed)
-        return evaluation.feature_distances(self(images))
+        return evaluation.feature_distances(self._embedded(self.embed, listed))
 
     def _scorer(self, images: ImageList) -> evaluation.PairScorer:
-        embed_parts, score = _pair_functions(self.model, self.preprocess, self.scoring)
+        embed_parts, score = pair_functions(self.model, self.preprocess, self.scoring)
         batch_size = self._batch_size(len(images))
         with _naming_unreadable(images):
             cache = evaluation.cache_images(
@@ -318,20 +282,25 @@ class Embedder:
             where: the record's place, for messages.
 
         Raises:
-            ValueError: if the record is of another version, or the variables do not fit.
+            ValueError: if the record is of another version or was damaged, or the variables do not
+                fit.
         """
         if record.get("format") != FORMAT:
             raise ValueError(
                 f"{where} is of format {record.get('format')}, and this version of reid_jax reads "
                 f"format {FORMAT}: save the model again, or use the version that made it"
             )
-        made = cls(
-            model=models.from_description(record["network"]),
-            variables=variables,
-            preprocess=Preprocess.from_json(record["preprocess"]),
-            scoring=Scoring(**record["scoring"]),
-            provenance=record["provenance"],
-        )
+        try:
+            made = cls(
+                model=models.from_description(record["network"]),
+                variables=variables,
+                preprocess=Preprocess.from_json(record["preprocess"]),
+                scoring=Scoring(**record["scoring"]),
+                provenance=record["provenance"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(f"{where} does not describe a model: {reason}") from error
         if problems := _misfits(variables, made.expected_variables()):
             raise ValueError(
                 f"the variables in {where} do not fit its network:\n  " + "\n  ".join(problems)
@@ -503,56 +472,6 @@ def _naming_unreadable(images: ImageList) -> Iterator[None]:
         if message := data.unreadable(images):
             raise ValueError(message) from error
         raise
-
-
-@functools.lru_cache(maxsize=64)
-def _embed_function(
-    model: nn.Module, preprocess: Preprocess, scoring: Scoring
-) -> Callable[[Any, jax.Array], jax.Array]:
-    # Cached, so that embedders of one network with other variables share what is compiled.
-    finish = unit_rows if scoring.normalise else lambda embeddings: embeddings
-
-    def once(variables: Any, images: jax.Array) -> jax.Array:
-        taps = model.apply(variables, preprocess.test(images), train=False)
-        return finish(taps["embedding"])
-
-    def dense_flip(variables: Any, images: jax.Array) -> jax.Array:
-        # The window on the last map is that of the training's input.
-        window = tuple(side // STRIDE for side in preprocess.input_size)
-        total = jnp.zeros(())
-        for seen in (images, images[:, :, ::-1]):
-            last = model.apply(variables, preprocess.test(seen), train=False)["res5"]
-            pooled = nn.avg_pool(last, window)
-            unit = unit_rows(pooled.reshape(-1, pooled.shape[-1])).reshape(pooled.shape)
-            total = total + unit.sum((1, 2))
-        return unit_rows(total)
-
-    return once if scoring.test_mode == "single" else dense_flip
-
-
-@functools.lru_cache(maxsize=64)
-def _pair_functions(
-    model: nn.Module, preprocess: Preprocess, scoring: Scoring
-) -> tuple[Callable[[Any, jax.Array], Parts], Callable[[Any, Parts, Parts], jax.Array]]:
-    """``embed(variables, images) -> parts``, and ``score(variables, parts_a, parts_b) -> [P]``."""
-
-    def embed(variables: Any, images: jax.Array) -> Parts:
-        parts = model.apply(variables, preprocess.test(images), method="embed")
-        return {name: part for name, part in parts.items() if not name.startswith("theta")}
-
-    def score(variables: Any, parts_a: Parts, parts_b: Parts) -> jax.Array:
-        logits = model.apply(variables, parts_a, parts_b, method="score")["pair_logits"]
-        if not scoring.distance_weight:
-            return jax.nn.softmax(logits)[:, 1]
-        return evaluation.similarity_score(
-            logits,
-            parts_a["descriptor"],
-            parts_b["descriptor"],
-            distance_weight=scoring.distance_weight,
-            epsilon=scoring.epsilon,
-        )
-
-    return embed, score
 
 
 def _expected_variables(model: nn.Module, input_size: tuple[int, int]) -> Any:

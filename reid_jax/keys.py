@@ -58,7 +58,7 @@ def batch_keys(seed: int, step: int, num_rows: int, *, stream: int = 0) -> np.nd
     return np.stack([words >> np.uint64(32), words & np.uint64(0xFFFFFFFF)], 1).astype(np.uint32)
 
 
-def as_row_keys(keys: jax.Array | np.ndarray, num_rows: int) -> jax.Array:
+def as_row_keys(keys: jax.Array | np.ndarray | None, num_rows: int) -> jax.Array:
     """Reads the keys of a batch's rows.
 
     Args:
@@ -69,16 +69,18 @@ def as_row_keys(keys: jax.Array | np.ndarray, num_rows: int) -> jax.Array:
         [num_rows] typed keys.
 
     Raises:
-        ValueError: if there is not one key per row, or the data are of another form.
+        ValueError: if there are no keys, or not one per row, or the data are of another form.
     """
-    keys = jnp.asarray(keys)
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        if keys.dtype != jnp.uint32 or keys.shape[1:] != (2,):
+    if keys is None:
+        raise ValueError(f"{num_rows} rows need {num_rows} keys, one per row; got None.")
+    given = jnp.asarray(keys)
+    if not jnp.issubdtype(given.dtype, jax.dtypes.prng_key):
+        if given.dtype != jnp.uint32 or given.shape[1:] != (2,):
             raise ValueError(
                 f"keys must be jax.random keys [B] or threefry key data [B, 2] uint32, got "
-                f"{keys.shape} {keys.dtype}."
+                f"{given.shape} {given.dtype}."
             )
-        keys = jax.random.wrap_key_data(keys, impl="threefry2x32")
-    if keys.shape != (num_rows,):
-        raise ValueError(f"{num_rows} rows need {num_rows} keys, one per row; got {keys.shape}.")
-    return keys
+        given = jax.random.wrap_key_data(given, impl="threefry2x32")
+    if given.shape != (num_rows,):
+        raise ValueError(f"{num_rows} rows need {num_rows} keys, one per row; got {given.shape}.")
+    return given

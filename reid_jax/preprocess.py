@@ -73,7 +73,8 @@ class Preprocess:
             raise ValueError("size is None; expected (height, width)")
         if own["crop"] and any(c > s for c, s in zip(own["crop"], own["size"], strict=True)):
             raise ValueError(f"crop is {own['crop']}, larger than the size {own['size']}")
-        if own["std"].shape != (3,) or not (own["std"] > 0).all():
+        std = np.asarray(self.std, np.float64)
+        if std.shape != (3,) or not (std > 0).all():
             raise ValueError(f"std is {self.std}; expected three numbers above 0")
         if isinstance(self.mean, str):
             if self.mean not in MEANS_OF_TRAINING:

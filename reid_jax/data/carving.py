@@ -44,7 +44,8 @@ def carve(
             raise ValueError(f"{name} is {number}; expected {least} or more")
     rows = np.array(sorted(range(len(source)), key=lambda row: source.files[row]), np.int64)
     labelled = source.identities[rows] > schema.DISTRACTOR
-    rest, splits = rows[labelled], {}
+    rest = rows[labelled]
+    splits: dict[str, np.ndarray] = {}
     for name, number, draw, names in (
         ("num_test_identities", num_test_identities, TEST_DRAW, ("query", "gallery")),
         ("num_val_identities", num_val_identities, VAL_DRAW, ("val_query", "val_gallery")),
@@ -204,7 +205,7 @@ def _way_out(cameras: np.ndarray | None) -> str:
 def _queries(
     blocks: Blocks, chosen: list[int], words: np.ndarray, *, has_cameras: bool
 ) -> np.ndarray:
-    queries = set()
+    queries: set[int] = set()
     for identity in chosen:
         cameras = blocks[identity]
         picks = {

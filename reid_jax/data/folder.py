@@ -3,7 +3,7 @@
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -138,7 +138,7 @@ def _names_of(contents: Contents) -> list[str]:
 
 
 def _sources(contents: Contents, name: str) -> dict[str, Source]:
-    sources = {}
+    sources: dict[str, Source] = {}
     for split in contents.splits:
         source = _source(contents, name, split)
         if split == "test":
@@ -173,7 +173,7 @@ def _by_number(names: list[str] | None) -> Mapping[int, str] | None:
     return None if names is None else dict(enumerate(names, 1))
 
 
-class _FileImages(Sequence):
+class _FileImages:
     """Image bytes of the files of a tree, by row."""
 
     def __init__(self, tree: RawTree, records: list[Record]):

@@ -281,7 +281,9 @@ def _read_identities(
             "identities are expected; move them up, so that the splits lie side by side, or write "
             "a CSV file file,identity[,camera][,split]"
         )
-    problems, images, spellings = [], [], {}
+    problems: list[Problem] = []
+    images: list[tuple[str, str, str]] = []
+    spellings: dict[str, set[str]] = {}
     for role, groups in roles.items():
         for folder, files in groups.items():
             identity = identity_of(folder)
@@ -300,12 +302,13 @@ def _read_identities(
     has_cameras = use_cameras and any(matches.values())
     kept = []
     for role, file, identity in images:
-        if has_cameras and not matches[file]:
+        match = matches[file]
+        if has_cameras and not match:
             problems.append(Problem("name", file, file))
-        elif has_cameras and int(matches[file][1]) > LARGEST:
+        elif has_cameras and match and int(match[1]) > LARGEST:
             problems.append(Problem("number", file, file))
         else:
-            camera = int(matches[file][1]) if has_cameras else schema.NO_CAMERA
+            camera = int(match[1]) if has_cameras and match else schema.NO_CAMERA
             kept.append((role, Record(file, identities[identity], camera)))
     records: dict[str, list[Record]] = {role: [] for role in roles}
     camera_names = None
@@ -381,7 +384,8 @@ def _refuse_several(where: str, tops: dict[str, list[str]]) -> None:
 def _read_table(tree: RawTree, path: str, use_cameras: bool) -> _Found:
     rows, problems, columns, notes = tables.read_rows(tree, path)
     has_split = "split" in columns
-    kept, roles = [], {}
+    kept: list[tuple[str, tables.Row]] = []
+    roles: dict[str, list[Record]] = {}
     for row in rows:
         role = role_of(row.split) if has_split else ""
         if role is None or role == MASKS:

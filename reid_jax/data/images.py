@@ -6,7 +6,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -50,7 +50,7 @@ class _Paths:
 
 @dataclasses.dataclass(frozen=True)
 class _Arrays:
-    arrays: Sequence[np.ndarray]
+    arrays: Sequence[np.ndarray] | np.ndarray
 
     @property
     def files(self) -> Sequence[str]:
@@ -70,7 +70,7 @@ class _Arrays:
         return image
 
 
-def as_images(images: object) -> ImageList:
+def as_images(images: Any) -> ImageList:
     """Makes one kind of list of what a caller has.
 
     Args:

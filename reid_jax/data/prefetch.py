@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import cv2
+import grain
 
 __all__ = ["prefetch"]
 
@@ -23,8 +24,6 @@ def prefetch(first: int, stop: int, make: Callable[[int], T], *, threads: bool) 
     Returns:
         Iterator, which raises what `make` raises.
     """
-    import grain
-
     # OpenCV's own threads would only compete with these.
     cv2.setNumThreads(1)
     num_threads = min(16, os.cpu_count() or 1) if threads else 1

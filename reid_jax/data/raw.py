@@ -5,7 +5,7 @@ import pathlib
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 __all__ = ["IMAGE_SUFFIXES", "STAND_IN", "RawTree", "is_hidden", "open_raw", "suffixes_of"]
 
@@ -64,7 +64,8 @@ class RawTree:
             for path, size in self.sizes.items()
             if path.startswith(prefix)
         }
-        stream = self.stream and (lambda path: self.stream(prefix + path))
+        whole = self.stream
+        stream = whole and (lambda path: whole(prefix + path))
         return RawTree(
             sizes,
             lambda path: self.read(prefix + path),
@@ -94,7 +95,7 @@ class RawTree:
         """
         folders = list(folders)
         present = set(self.image_folders())
-        score = {}
+        score: dict[str, int] = {}
         for folder in present:
             parent, name = os.path.split(folder)
             if name in folders:
@@ -108,7 +109,7 @@ class RawTree:
                 f"{', '.join(roots)}; give the path of one of them"
             )
         if score:
-            best = max(sorted(score), key=score.get)
+            best = max(sorted(score), key=lambda parent: score[parent])
             missing = [name for name in folders if os.path.join(best, name) not in present]
             raise ValueError(
                 f"{self.where}: the folders {', '.join(missing)} are missing or hold no images; "
@@ -164,7 +165,11 @@ def open_raw(raw_dir: str | os.PathLike) -> RawTree:
     if path.is_file():
         return _open_zip(path, where)
 
-    sizes, paths, hidden, notes, foreign = {}, {}, [], [], []
+    sizes: dict[str, int] = {}
+    paths: dict[str, str] = {}
+    hidden: list[str] = []
+    notes: list[str] = []
+    foreign: list[str] = []
     for full in _walk(path, notes):
         # Some programs unpack a zip file of Windows to names with backslashes in them.
         relative = os.path.relpath(full, path).replace(os.sep, "/").replace("\\", "/")
@@ -207,8 +212,8 @@ def _walk(root: pathlib.Path, notes: list[str]) -> Iterator[str]:
         return status.st_dev, status.st_ino
 
     top = os.path.realpath(root)
-    above = {os.fspath(root): {place(root)}}
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=refuse):
+    above = {os.fspath(root): {place(os.fspath(root))}}
+    for folder, subfolders, names in os.walk(os.fspath(root), followlinks=True, onerror=refuse):
         chain = above.pop(folder)
         kept = []
         for name in sorted(subfolders):
@@ -287,6 +292,6 @@ def _open_zip(path: pathlib.Path, where: str) -> RawTree:
         sizes,
         lambda name: archive.read(entries[name]),
         where,
-        lambda name: archive.open(entries[name]),
+        lambda name: cast(BinaryIO, archive.open(entries[name])),
         hidden=set(entries) - set(sizes),
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from reid_jax import keys
 
@@ -45,7 +46,7 @@ def _shuffled(seed: int, epoch: int, count: int) -> np.ndarray:
     return order
 
 
-def _integers(values, name: str) -> np.ndarray:
+def _integers(values: ArrayLike, name: str) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or len(values) == 0 or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(
@@ -327,7 +328,7 @@ class PairSampler:
                 f"{int((self._num_negatives == 0).sum())} images have no negative partner: every "
                 "image of another camera is of the same identity; use cross_camera=False"
             )
-        self._epoch_order = functools.lru_cache(maxsize=4)(self._epoch_order)
+        self._epoch_order = functools.lru_cache(maxsize=4)(self._order_of_epoch)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -361,7 +362,7 @@ class PairSampler:
             )
         return positives
 
-    def _epoch_order(self, epoch: int) -> np.ndarray:
+    def _order_of_epoch(self, epoch: int) -> np.ndarray:
         """First elements of the epoch's pairs, in order."""
         slots = epoch * self.num_images + np.arange(self.num_images)
         batch_epochs = slots // self.num_pairs * self.num_pairs // self.num_images

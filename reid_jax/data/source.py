@@ -10,13 +10,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 import tqdm
 from etils import epath
 
-from reid_jax import schema
+from reid_jax import extras, schema
 
 __all__ = [
     "Source",
@@ -28,6 +29,16 @@ __all__ = [
     "load_images",
     "open_split",
 ]
+
+
+class EncodedImages(Protocol):
+    """Encoded images by row."""
+
+    def __len__(self) -> int:
+        """Their number."""
+
+    def __getitem__(self, row: int, /) -> bytes:
+        """The bytes of a row's image."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +61,7 @@ class Source:
     files: Sequence[str]
     identities: np.ndarray
     cameras: np.ndarray | None
-    images: Sequence[bytes] = dataclasses.field(repr=False)
+    images: EncodedImages = dataclasses.field(repr=False)
     identity_names: Mapping[int, str] | None = dataclasses.field(default=None, repr=False)
     camera_names: Mapping[int, str] | None = dataclasses.field(default=None, repr=False)
 
@@ -121,7 +132,7 @@ class Source:
 class _TakenImages:
     """Some of the images of a source, by row of the selection."""
 
-    def __init__(self, images: Sequence[bytes], rows: np.ndarray):
+    def __init__(self, images: EncodedImages, rows: np.ndarray):
         self._images, self._rows = images, rows
 
     def __len__(self) -> int:
@@ -150,7 +161,7 @@ class _JoinedImages:
 class _RecordImages:
     """Image bytes of a TFDS data source, by row."""
 
-    def __init__(self, records):
+    def __init__(self, records: Any) -> None:
         self._records = records
 
     def __len__(self) -> int:
@@ -233,9 +244,8 @@ def open_split(data_dir: epath.PathLike, dataset: str, split: str) -> Source:
         FileNotFoundError: if the data set is not prepared there.
         ValueError: if it has no such split, or is damaged.
     """
-    # Imported here: samplers and decoding do without it.
-    import tensorflow_datasets as tfds
-
+    # Own folders do without it.
+    tfds = extras.require("tensorflow_datasets")
     directory = dataset_dir(data_dir, dataset)
     card = dataset_card(data_dir, dataset)
     if split not in card["counts"]:

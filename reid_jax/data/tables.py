@@ -6,6 +6,7 @@ import io
 import posixpath
 import re
 import unicodedata
+from typing import Any
 
 from reid_jax.data.raw import RawTree
 from reid_jax.data.records import MISSING, Problem, clean_name, identity_of
@@ -133,7 +134,10 @@ def read_rows(tree: RawTree, path: str) -> tuple[list[Row], list[Problem], list[
     for file in tree.sizes:
         composed.setdefault(unicodedata.normalize("NFC", file), []).append(file)
     folder = posixpath.dirname(path)
-    rows, problems, seen, spellings = [], [], set(), {}
+    rows: list[Row] = []
+    problems: list[Problem] = []
+    seen: set[str] = set()
+    spellings: dict[str, set[str]] = {}
     for number, cells in table.rows:
         line = f"{path} line {number}"
         if len(cells) != len(table.columns):
@@ -143,12 +147,12 @@ def read_rows(tree: RawTree, path: str) -> tuple[list[Row], list[Problem], list[
         row = {name: cell.strip() for name, cell in zip(table.columns, cells, strict=True) if name}
         given, said = row["file"], row["identity"]
         identity = identity_of(said)
-        file = _located(given, folder, composed)
+        located = _located(given, folder, composed)
         if not given or not said:
             problems.append(Problem("row", f"{line}: the file or the identity is empty"))
-        elif file is None:
+        elif located is None:
             problems.append(Problem("missing", f"{line}: {given}"))
-        elif file in seen:
+        elif located in seen:
             problems.append(Problem("row", f"{line}: {given} is there twice"))
         elif identity is None:
             what = "only -1 (junk) may be negative" if said.startswith("-") else "nothing is known"
@@ -156,10 +160,10 @@ def read_rows(tree: RawTree, path: str) -> tuple[list[Row], list[Problem], list[
         elif "split" in row and row["split"].casefold() in MISSING:
             problems.append(Problem("row", f"{line}: the split is empty"))
         else:
-            seen.add(file)
+            seen.add(located)
             spellings.setdefault(identity, set()).add(said)
             camera = _camera_of(row.get("camera", ""))
-            rows.append(Row(file, identity, camera, row.get("split", ""), line))
+            rows.append(Row(located, identity, camera, row.get("split", ""), line))
     return rows, problems, table.names, spelling_notes(spellings, "identities", path)
 
 
@@ -185,7 +189,7 @@ def read_table(tree: RawTree, path: str, *, most: int | None = None) -> _Table:
     skipped, delimiters = 0, DELIMITERS
     if first.strip().lower().startswith("sep=") and first.strip()[4:] in tuple(DELIMITERS):
         text, skipped, delimiters = rest, 1, first.strip()[4:]
-    tables = []
+    tables: list[tuple[_Table, Any]] = []
     for delimiter in delimiters:
         reader = csv.reader(
             io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True

@@ -82,15 +82,16 @@ def camera_pair_matrix(
     itself = gallery_files[rows] == np.arange(labels.num_query)[:, None]
     own = (positions >= 0) & ~itself
 
-    cameras = np.unique(np.concatenate([labels.query_cameras, labels.gallery_cameras]))
+    query_cameras, gallery_cameras = np.asarray(query.cameras), np.asarray(gallery.cameras)
+    cameras = np.unique(np.concatenate([query_cameras, gallery_cameras]))
     shape = (len(cameras), len(cameras))
     cells = {name: np.full(shape, np.nan) for name in ("rank1", "map_step", "map_trapezoid")}
     num_queries = np.zeros(shape, np.int64)
     for column, match_camera in enumerate(cameras):
-        match = own & (labels.gallery_cameras[rows] == match_camera)
+        match = own & (gallery_cameras[rows] == match_camera)
         result = metrics_of_positions(positions, match, labels.num_gallery)
         for row, query_camera in enumerate(cameras):
-            valid = (labels.query_cameras == query_camera) & (result.num_matches > 0)
+            valid = (query_cameras == query_camera) & (result.num_matches > 0)
             num_queries[row, column] = valid.sum()
             if valid.any():
                 for name, values in _per_query(result).items():

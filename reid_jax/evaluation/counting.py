@@ -11,6 +11,7 @@ too large to be held is given part by part.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -176,14 +177,14 @@ def positions_by_parts(
     with precision(dtype):
         queries = [jnp.asarray(query_features[rows], dtype) for rows in blocks]
 
-        def block(number, part, removed):
+        def block(number: int, part: Any, removed: np.ndarray) -> tuple[jax.Array, jax.Array]:
             part = jnp.asarray(part, dtype)
             if missing := size - len(part):
                 part = jnp.pad(part, ((0, missing), (0, 0)))
                 removed = np.pad(removed, (0, missing), constant_values=True)
             return _distance_block(queries[number], part, removed, distance)
 
-        def own_values(number, own_rows):
+        def own_values(number: int, own_rows: np.ndarray) -> jax.Array:
             wanted, column = np.unique(own_rows, return_inverse=True)
             column = column.reshape(own_rows.shape)
             values = np.empty(own_rows.shape, dtype)
@@ -199,7 +200,7 @@ def positions_by_parts(
         own_rows = [labels.own_rows(rows)[0] for rows in blocks]
         own = [(own_values(number, rows), rows) for number, rows in enumerate(own_rows)]
 
-        def add(part, removed, first_row):
+        def add(part: np.ndarray, removed: np.ndarray, first_row: int) -> None:
             for number, rows in enumerate(blocks):
                 values, has_nan = block(number, part, removed)
                 counted.add_part(rows, values, has_nan, *own[number], first_row)
@@ -224,8 +225,11 @@ def _regrouped(
     """The first numbers[-1] rows of `batches`, in parts of up to `size` that end at each number."""
     ends = iter(numbers)
     end = next(ends, None)
-    held, num_done = [], 0
-    for batch in batches if end is not None else ():
+    held: list[np.ndarray] = []
+    num_done = 0
+    if end is None:
+        return
+    for batch in batches:
         batch = np.asarray(batch)
         if batch.ndim != 2 or batch.shape[1] != num_columns:
             raise ValueError(
@@ -233,7 +237,7 @@ def _regrouped(
                 f"shape {batch.shape}"
             )
         while len(batch):
-            num_held = sum(map(len, held))
+            num_held = sum(len(part) for part in held)
             room = min(size, end - num_done) - num_held
             held.append(batch[:room])
             if len(batch) < room:
@@ -272,7 +276,7 @@ def feature_blocks(
     """
     gallery = jnp.asarray(gallery_features, dtype)
 
-    def block(rows, removed):
+    def block(rows: np.ndarray, removed: jax.Array) -> tuple[jax.Array, jax.Array]:
         return _distance_block(jnp.asarray(query_features[rows], dtype), gallery, removed, distance)
 
     return block
@@ -339,11 +343,11 @@ class _OwnPositions:
         width = min(_COUNT_MATCHES, num_columns + -num_columns % 8)
         padding = ((0, 0), (0, -num_columns % width))
         own_rows, own_values = np.pad(own_rows, padding), jnp.pad(own_values, padding)
-        counts = [
+        parts = [
             _count_before(values, own_values[:, part], own_rows[:, part], np.int32(first_row))
             for part in (slice(i, i + width) for i in range(0, num_columns, width))
         ]
-        counts = np.concatenate([np.asarray(c) for c in counts], axis=1)
+        counts = np.concatenate([np.asarray(part) for part in parts], axis=1)
         self._counts[rows, :num_columns] += counts[:, :num_columns]
 
     def positions_and_rows(self) -> Positions:
@@ -375,10 +379,10 @@ def _count_before(
     `own_values`.
     """
 
-    def count(row):
+    def count(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         values, own_keys, own_rows = row
 
-        def before(lanes, columns):
+        def before(lanes: jax.Array, columns: jax.Array) -> jax.Array:
             # Smaller, or equal at a lower row.
             lower = first_row + columns < own_rows[:, None]
             return lanes < own_keys[:, None] + lower
@@ -393,7 +397,7 @@ def _count_before(
 def count_below(values: jax.Array, thresholds: jax.Array) -> jax.Array:
     """How many entries of a row of `values` [R, G] are below each of `thresholds` [E]: [R, E]."""
 
-    def count(values):
+    def count(values: jax.Array) -> jax.Array:
         return _count_in_lanes(
             values, lambda lanes, _: lanes < thresholds[:, None], len(thresholds)
         )
@@ -421,7 +425,7 @@ def _count_in_lanes(
     padding = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else jnp.iinfo(values.dtype).max
     values = jnp.pad(values, (0, -len(values) % step), constant_values=padding)
 
-    def add(index, counts):
+    def add(index: jax.Array, counts: jax.Array) -> jax.Array:
         start = index * np.int32(step)
         for offset in np.arange(0, step, _COUNT_LANES, dtype=np.int32):
             lanes = lax.dynamic_slice_in_dim(values, start + offset, _COUNT_LANES)

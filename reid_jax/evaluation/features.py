@@ -57,7 +57,7 @@ def extract_features(
             features[found : found + len(part)] = part[: len(features) - found]
             found += len(part)
             bar.update(len(images))
-    if found != rows.stop - rows.start:
+    if features is None or found != rows.stop - rows.start:
         raise ValueError(f"got {found} images for rows {rows.start} to {rows.stop}.")
     own = features[: share.stop - share.start]
     return parallel.gather_shares(own, num_images)

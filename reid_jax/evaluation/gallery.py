@@ -46,7 +46,7 @@ class Labels:
             )
         self.query_cameras = query_cameras
         self.gallery_cameras = gallery_cameras
-        if query_cameras is not None:
+        if query_cameras is not None and gallery_cameras is not None:
             self.query_cameras = _label_array("query_cameras", query_cameras)
             self.gallery_cameras = _label_array("gallery_cameras", gallery_cameras)
         for side in ("query", "gallery"):
@@ -88,7 +88,7 @@ class Labels:
 
     def same_camera(self, queries: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Whether gallery rows [R, M] are of the camera of the query: never without cameras."""
-        if self.query_cameras is None:
+        if self.query_cameras is None or self.gallery_cameras is None:
             return np.zeros(rows.shape, bool)
         return self.gallery_cameras[rows] == self.query_cameras[queries][:, None]
 
@@ -184,7 +184,7 @@ def checked_features(
     return query_features, gallery_features, np.dtype(dtype)
 
 
-def refuse_nan(rows: np.ndarray, has_nan: np.ndarray) -> None:
+def refuse_nan(rows: np.ndarray, has_nan: np.ndarray | jax.Array) -> None:
     """Raises ValueError if a query has a nan distance.
 
     Args:

@@ -81,11 +81,10 @@ def top_k(
             own_rows, own = labels.own_rows(rows)
             same_camera = own & labels.same_camera(rows, own_rows)
             hidden = np.where(same_camera, own_rows, labels.num_gallery).astype(np.int32)
-            found, values = _nearest(values, hidden, num_kept)
-            found, values = np.asarray(found), np.asarray(values)
-            present = values < np.inf
+            found, kept = (np.asarray(x) for x in _nearest(values, hidden, num_kept))
+            present = kept < np.inf
             gallery_rows[rows, :num_kept] = np.where(present, found, -1)
-            nearest[rows, :num_kept] = np.where(present, values, np.nan)
+            nearest[rows, :num_kept] = np.where(present, kept, np.nan)
     match = (gallery_rows >= 0) & (labels.gallery_ids[gallery_rows] == labels.query_ids[:, None])
     return RankedLists(gallery_rows, nearest, match.astype(np.int8))
 

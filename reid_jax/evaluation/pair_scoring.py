@@ -212,7 +212,8 @@ class PairScorer:
                     "does not have: score all pairs with shortlist=None."
                 )
         self._score, self._variables, self._cache = score, variables, cache
-        self._shortlist, self._runners = shortlist, {}
+        self._shortlist = shortlist
+        self._runners: dict[Any, Any] = {}
         self.block_size = block_size
 
     @property

@@ -37,9 +37,14 @@ class Images(Protocol):
         cameras: [N] int, or None where the data set has none.
     """
 
-    files: Sequence[str]
-    identities: np.ndarray
-    cameras: np.ndarray | None
+    @property
+    def files(self) -> Sequence[str]: ...
+
+    @property
+    def identities(self) -> np.ndarray: ...
+
+    @property
+    def cameras(self) -> np.ndarray | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -298,7 +303,7 @@ def single_query_with_distractors(
 class _First:
     """The first images of a list, as a fingerprint takes them."""
 
-    def __init__(self, images, number, with_cameras):
+    def __init__(self, images: Images, number: int, with_cameras: bool) -> None:
         self.files = images.files[:number]
         self.identities = np.zeros(number, np.int64)
         self.cameras = np.zeros(number, np.int64) if with_cameras else None
@@ -330,7 +335,7 @@ def pool_queries(
             f"{len(multi_query_features)} multi-query features for {len(multi.identities)} images"
         )
     features = np.asarray(multi_query_features)
-    rows_of = {}
+    rows_of: dict[tuple[int, int], list[int]] = {}
     for row, key in enumerate(zip(multi.identities, multi.cameras, strict=True)):
         rows_of.setdefault(key, []).append(row)
     keys = list(zip(query.identities, query.cameras, strict=True))
@@ -346,7 +351,15 @@ def pool_queries(
     return pooled / np.where(norms > 0, norms, 1)
 
 
-def _ranked(name, query_features, gallery_features, query, gallery, distance, multi=None):
+def _ranked(
+    name: str,
+    query_features: np.ndarray,
+    gallery_features: np.ndarray,
+    query: Images,
+    gallery: Images,
+    distance: str,
+    multi: Images | None = None,
+) -> NamedRanking:
     _refuse_missing_cameras(query, gallery)
     result = rank_features(
         query_features,
@@ -362,7 +375,7 @@ def _ranked(name, query_features, gallery_features, query, gallery, distance, mu
     return _named(name, result, parts)
 
 
-def _refuse_missing_cameras(query, gallery):
+def _refuse_missing_cameras(query: Images, gallery: Images) -> None:
     for side, images in (("query", query), ("gallery", gallery)):
         if images.cameras is not None and (np.asarray(images.cameras) < 0).any():
             raise ValueError(
@@ -370,7 +383,7 @@ def _refuse_missing_cameras(query, gallery):
             )
 
 
-def _named(name, result, parts):
+def _named(name: str, result: RankingResult, parts: Sequence[tuple[str, Images]]) -> NamedRanking:
     """NamedRanking of a result; `parts` are (side, images), query and gallery first."""
     (_, query), (_, gallery), *_ = parts
     if result.num_valid_queries == 0:
@@ -389,7 +402,7 @@ def _named(name, result, parts):
     )
 
 
-def _no_match_reason(query, gallery):
+def _no_match_reason(query: Images, gallery: Images) -> str:
     shared = np.intersect1d(query.identities, gallery.identities)
     shared = shared[shared != JUNK]
     if len(shared) == 0:

@@ -116,13 +116,13 @@ _squared_euclidean = jax.jit(_distances.squared_euclidean)
 
 
 @partial(jax.jit, static_argnames="k")
-def _neighbours(rows, features, k):
+def _neighbours(rows: jax.Array, features: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """The k nearest of all rows, the lower row first where equal; and the largest value."""
     values = _distances.squared_euclidean(rows, features)
     return lax.top_k(-values, k)[1], jnp.max(values, axis=1)
 
 
-def _expanded_sets(neighbours, k1):
+def _expanded_sets(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
     """CSR [N, N]: reciprocal neighbours, and those of a neighbour that shares over 2/3 of them."""
     sets = _reciprocal_sets(neighbours[:, : k1 + 1])
     half_sets = _reciprocal_sets(neighbours[:, : int(np.around(k1 / 2)) + 1])
@@ -140,20 +140,20 @@ def _expanded_sets(neighbours, k1):
     return expanded
 
 
-def _reciprocal_sets(neighbours):
+def _reciprocal_sets(neighbours: np.ndarray) -> sparse.csr_array:
     """CSR [N, N] with 1 where two rows are in each other's lists."""
     listed = _memberships(neighbours)
     return listed.multiply(listed.T).tocsr()
 
 
-def _memberships(neighbours):
+def _memberships(neighbours: np.ndarray) -> sparse.csr_array:
     num_rows, width = neighbours.shape
     ones = np.ones(neighbours.size, np.int32)
     starts = np.arange(num_rows + 1) * width
     return sparse.csr_array((ones, neighbours.reshape(-1), starts), shape=(num_rows, num_rows))
 
 
-def _overlap(indices, values, columns):
+def _overlap(indices: np.ndarray, values: np.ndarray, columns: sparse.csc_array) -> np.ndarray:
     """Sum of the entrywise minima of one code and each row of `columns` (CSC)."""
     starts, stops = columns.indptr[indices], columns.indptr[indices + 1]
     lengths = stops - starts

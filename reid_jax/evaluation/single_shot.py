@@ -4,7 +4,8 @@ The draws say which rows are compared. The protocols ask for distances between r
 that they serve features and models that score a pair of images alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -239,7 +240,7 @@ def multi_shot(distance_of: DistanceOf, images: Images) -> NamedRanking:
     identities, cameras = _labels(images, name)
     known = _two_cameras(cameras)
     views = [np.flatnonzero((cameras == camera) & (identities != JUNK)) for camera in known]
-    if not len(np.intersect1d(*(identities[view] for view in views))):
+    if not len(np.intersect1d(identities[views[0]], identities[views[1]])):
         raise ValueError(f"cameras {known.tolist()} share no identity")
     query_rows = np.sort(np.concatenate(views))
     gallery_rows = np.full((len(query_rows), max(map(len, views))), -1)
@@ -248,7 +249,13 @@ def multi_shot(distance_of: DistanceOf, images: Images) -> NamedRanking:
     return _ranked(name, name, distance_of, images, [(query_rows, gallery_rows)])
 
 
-def _ranked(name, draw, distance_of, images, draws):
+def _ranked(
+    name: str,
+    draw: str,
+    distance_of: DistanceOf,
+    images: Images,
+    draws: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> NamedRanking:
     """NamedRanking of [(query_rows [Q], gallery_rows [Q, K]), ...], one for each repeat.
 
     `draw` says how the rows were drawn.
@@ -275,9 +282,11 @@ def _ranked(name, draw, distance_of, images, draws):
     )
 
 
-def _distances(distance_of, cameras, query_rows, gallery_rows):
+def _distances(
+    distance_of: DistanceOf, cameras: np.ndarray, query_rows: np.ndarray, gallery_rows: np.ndarray
+) -> np.ndarray:
     """[Q, K], infinite where the gallery row is -1; one call for each camera of the queries."""
-    distances = None
+    distances: Any = None
     for camera in np.unique(cameras[query_rows]):
         own = cameras[query_rows] == camera
         wanted = gallery_rows[own]
@@ -314,7 +323,7 @@ def _metrics_std(result: RankingResult, num_repeats: int) -> dict[str, float] | 
     }
 
 
-def _labels(images, name):
+def _labels(images: Images, name: str) -> tuple[np.ndarray, np.ndarray]:
     if images.cameras is None:
         raise ValueError(f"{name} compares two cameras; this data set has no cameras")
     if (np.asarray(images.cameras) < 0).any():
@@ -322,20 +331,20 @@ def _labels(images, name):
     return np.asarray(images.identities), np.asarray(images.cameras)
 
 
-def _repeats(num_repeats):
+def _repeats(num_repeats: int) -> range:
     if num_repeats < 1:
         raise ValueError(f"num_repeats must be at least 1, got {num_repeats}")
     return range(num_repeats)
 
 
-def _two_cameras(cameras):
+def _two_cameras(cameras: np.ndarray) -> np.ndarray:
     known = np.unique(cameras)
     if len(known) != 2:
         raise ValueError(f"this protocol needs two cameras, got {known.tolist()}")
     return known
 
 
-def _rows_by_identity(identities, kept):
+def _rows_by_identity(identities: np.ndarray, kept: np.ndarray) -> dict[int, np.ndarray]:
     return {
         int(k): np.flatnonzero(kept & (identities == k))
         for k in np.unique(identities[kept])
@@ -343,6 +352,6 @@ def _rows_by_identity(identities, kept):
     }
 
 
-def _random_order(num_rows, seed, stream, repeat):
+def _random_order(num_rows: int, seed: int, stream: int, repeat: int) -> np.ndarray:
     # Raw bits, because Generator's methods may change their output between NumPy versions.
     return np.random.Philox(key=[seed, stream], counter=repeat << 64).random_raw(num_rows)

@@ -60,7 +60,8 @@ def extract_features_by_size(
         for block in blocks
         for first in range(0, len(block), batch_size)
     ]
-    features, shape, run = [], None, None
+    features: list[np.ndarray] = []
+    shape, run = None, None
     with tqdm(
         total=len(own_rows),
         desc=description,
@@ -72,7 +73,7 @@ def extract_features_by_size(
             expected = (len(group), *sizes[group[0]].tolist(), 3)
             if images.shape != expected:
                 raise ValueError(f"got images {images.shape} for {expected}")
-            if expected[1:] != shape:
+            if run is None or expected[1:] != shape:
                 # The first group of a size is its largest, and the others are padded to it.
                 shape = expected[1:]
                 run = parallel.map_rows(embed, variables, num_rows=len(group))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -229,4 +231,4 @@ def _moved(
     images = jnp.sum(membership, axis=0)
     sums = jnp.matmul(membership.T, rows, precision=lax.Precision.HIGHEST)
     delta = (images[:, None] * centers - sums) / counts[:, None]
-    return state.replace(centers=(centers - rate * delta).astype(centers.dtype))
+    return dataclasses.replace(state, centers=(centers - rate * delta).astype(centers.dtype))

@@ -56,7 +56,8 @@ def inside_image_prior(theta: jax.Array, *, limit: float) -> jax.Array:
     """
     s_w, _, t_w, _, s_h, t_h = _parameters(theta)
     edges = (t_w - s_w, t_w + s_w, t_h - s_h, t_h + s_h)
-    return sum(jnp.maximum(0, edge**2 - limit) for edge in edges) / 2
+    excess = [jnp.maximum(0, edge**2 - limit) for edge in edges]
+    return sum(excess[1:], start=excess[0]) / 2
 
 
 def rotation_prior(theta: jax.Array) -> jax.Array:

@@ -92,7 +92,7 @@ def _conv(
 
 def _conv_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
     if _is_product_on_cpu(x, kernel, strides, padding):
-        patches = _patches(x, kernel.shape[:2], strides, padding)
+        patches = _patches(x, (kernel.shape[0], kernel.shape[1]), strides, padding)
         return _product(patches, kernel.reshape(-1, kernel.shape[3]))
     missing = 64 - kernel.shape[3]
     if x.shape[3] <= 3 and missing > 0:
@@ -124,7 +124,8 @@ def _conv_backward(
         return vjp(dy)
 
     def product(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
-        patches, to_image = jax.vjp(lambda x: _patches(x, kernel.shape[:2], strides, padding), x)
+        window = kernel.shape[0], kernel.shape[1]
+        patches, to_image = jax.vjp(lambda x: _patches(x, window, strides, padding), x)
         dkernel = _transposed_product(patches, dy).reshape(kernel.shape)
         (dx,) = to_image(_product(dy, kernel.reshape(-1, kernel.shape[3]).T))
         return dx, dkernel
@@ -132,10 +133,10 @@ def _conv_backward(
     def on_cpu(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         parts = zip(*(jnp.split(array, groups, 3) for array in (x, kernel, dy)), strict=True)
         gradients = [
-            product(*part)
-            if _is_product_on_cpu(*part[:2], strides, padding)
-            else definition(*part, groups=1)
-            for part in parts
+            product(x, kernel, dy)
+            if _is_product_on_cpu(x, kernel, strides, padding)
+            else definition(x, kernel, dy, groups=1)
+            for x, kernel, dy in parts
         ]
         dx, dkernel = zip(*gradients, strict=True)
         return jnp.concatenate(dx, 3), jnp.concatenate(dkernel, 3)

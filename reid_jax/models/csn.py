@@ -322,8 +322,10 @@ class Localisation(Layers):
         for name in ("loc_conv1", "loc_conv2"):
             x = halve(self.convolved(x, 32, 3, name, train=train))
         x = averaged(self.convolved(x, 128, 1, "loc_conv3", train=train))
-        start = {"kernel_init": nn.initializers.zeros, "bias_init": _near_identity}
-        return jnp.tanh(nn.Dense(6, **start, name="theta")(x))
+        theta = nn.Dense(
+            6, kernel_init=nn.initializers.zeros, bias_init=_near_identity, name="theta"
+        )
+        return jnp.tanh(theta(x))
 
 
 class RankingNet(Layers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -17,7 +18,7 @@ from reid_jax.models.vgg16 import VGG16
 
 __all__ = ["MODELS", "build", "describe", "from_description"]
 
-MODELS = {
+MODELS: dict[str, Callable[..., nn.Module]] = {
     "caffenet": CaffeNet,
     "csn": CSN,
     "nine_conv": NineConv,
@@ -28,7 +29,7 @@ MODELS = {
 """The networks that :func:`build` knows, each a function of the network's fields."""
 
 # What a description may hold besides: these need an option, so they have no network by name alone.
-DESCRIBED = {**MODELS, "resnet": ResNet, "siamese": Siamese}
+DESCRIBED: dict[str, Callable[..., nn.Module]] = {**MODELS, "resnet": ResNet, "siamese": Siamese}
 # Fields that belong to the place where a network runs.
 OF_THE_PLACE = {"parent", "name", "axis_name"}
 RESNET_LAYOUT = {"blocks", "bottleneck"}
@@ -123,7 +124,7 @@ def _made(name: str, options: dict[str, Any], known: set[str]) -> nn.Module:
     return DESCRIBED[name](**options)
 
 
-def _fields(kind: type) -> dict[str, dataclasses.Field]:
+def _fields(kind: Any) -> dict[str, dataclasses.Field]:
     return {field.name: field for field in dataclasses.fields(kind)}
 
 
@@ -155,7 +156,7 @@ def _plain(field: str, value: Any) -> Any:
 
 def _values(options: dict[str, Any]) -> dict[str, Any]:
     """The values of fields from those of :func:`_plain`."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     if "backbone" in values:
         values["backbone"] = from_description(values["backbone"])
     if values.get("dtype") is not None:

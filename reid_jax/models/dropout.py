@@ -10,7 +10,7 @@ from reid_jax.keys import as_row_keys
 __all__ = ["dropout"]
 
 
-def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
+def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
     """Sets each value to 0 with probability ``rate`` and divides the others by ``1 - rate``.
 
     The values of a row depend on that row's key alone, not on its place in the batch or on the size
@@ -31,8 +31,8 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array) -> jax.Array:
         raise ValueError(f"the dropout rate is the share that is dropped, in [0, 1); got {rate}.")
     if rate == 0:
         return x
-    keys = as_row_keys(keys, x.shape[0])
+    row_keys = as_row_keys(keys, x.shape[0])
     # Compared as integers: a uniform float would differ between float32 and float64.
-    bits = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint32))(keys)
+    bits = jax.vmap(lambda key: jax.random.bits(key, x.shape[1:], jnp.uint32))(row_keys)
     kept = bits >= jnp.uint32(round(rate * 2**32))
     return jnp.where(kept, x / (1 - rate), 0).astype(x.dtype)

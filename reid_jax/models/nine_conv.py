@@ -100,8 +100,8 @@ class NineConv(nn.Module):
                 x = self._activated(x, f"bn{number}", train=train)
                 taps[f"conv{number}"] = x
             # 'SAME': an odd size gets one more pixel at the end.
-            odd = tuple((0, size % 2) for size in x.shape[1:3])
-            x = max_pool(x, window=(2, 2), padding=odd)
+            rows, columns = ((0, size % 2) for size in x.shape[1:3])
+            x = max_pool(x, window=(2, 2), padding=(rows, columns))
 
         x = nn.Dense(16 * self.width, use_bias=False, dtype=self.dtype, kernel_init=he, name="fc1")(
             x.reshape(len(x), -1)

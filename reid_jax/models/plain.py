@@ -64,9 +64,14 @@ class PlainNet(nn.Module):
 
     def _convolved(self, x: jax.Array, features: int, size: int, name: str, **how: Any) -> Any:
         """relu(convolution + bias)."""
-        size = (size, size)
         conv = Conv(
-            features, size, use_bias=True, dtype=self.dtype, kernel_init=he, name=name, **how
+            features,
+            (size, size),
+            use_bias=True,
+            dtype=self.dtype,
+            kernel_init=he,
+            name=name,
+            **how,
         )
         return relu(conv(x))
 
@@ -87,7 +92,12 @@ class PlainNet(nn.Module):
             self._check_map(x)
             # A convolution with one position: its kernel [h, w, C, features] is tied to the map.
             x = Conv(
-                features, x.shape[1:3], use_bias=True, dtype=self.dtype, kernel_init=he, name="fc6"
+                features,
+                (x.shape[1], x.shape[2]),
+                use_bias=True,
+                dtype=self.dtype,
+                kernel_init=he,
+                name="fc6",
             )(x)
             taps["fc6"] = x = relu(x[:, 0, 0])
             if drops_fc6:
@@ -109,7 +119,7 @@ class PlainNet(nn.Module):
     def _check_map(self, x: jax.Array) -> None:
         if not self.has_variable("params", "fc6"):
             return
-        made_for = self.get_variable("params", "fc6")["kernel"].shape[:2]
+        made_for: tuple[int, ...] = self.get_variable("params", "fc6")["kernel"].shape[:2]
         if made_for != x.shape[1:3]:
             raise ValueError(
                 f"fc6 was made for maps of {made_for[0]} x {made_for[1]} and these images give "

@@ -7,6 +7,7 @@ formulation for a CPU, and the choice is made when a function is lowered.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +51,7 @@ def max_pool(
     )
 
 
-def ceil_padding(size: Pair, *, window: Pair, strides: Pair) -> Padding:
+def ceil_padding(size: Sequence[int], *, window: Pair, strides: Pair) -> Padding:
     """Padding at the end with which pooling rounds the number of its windows up, as Caffe does.
 
     Args:

@@ -117,7 +117,7 @@ class Siamese(nn.Module):
                 # The keys of the identification head, so that both heads see the same values.
                 a, b = jnp.split(dropout(taps["embedding"], self.dropout, keys), 2)
             difference = jnp.square(a - b)
-            if drops and self.verification_dropout == "after_square":
+            if drops and keys_a is not None and self.verification_dropout == "after_square":
                 # The backbone used keys_a as they are; this layer needs bits of its own.
                 own_keys = jax.vmap(jax.random.fold_in, (0, None))(keys_a, 1)
                 difference = dropout(difference, self.dropout, own_keys)

@@ -13,7 +13,12 @@ from reid_jax.models.siamese import Siamese, backbone_variables
 __all__ = ["single_image"]
 
 # As they are where a network only embeds, on one device.
-UNSET = {"num_identities": None, "dropout": 0.0, "num_streams": 1, "axis_name": None}
+UNSET: dict[str, Any] = {
+    "num_identities": None,
+    "dropout": 0.0,
+    "num_streams": 1,
+    "axis_name": None,
+}
 
 
 def single_image(model: nn.Module, variables: Any) -> tuple[nn.Module, Any]:

@@ -106,12 +106,16 @@ def batch_contrastive(
         embeddings, [K, D].
     Deviation: tau and the centers' rate are not given in the paper (1.0 and 0.5 in the configs).
     """
-    constants = {"margin": margin, "center_rate": center_rate}
-    constants |= {"loss_weight": loss_weight, "gradient": gradient}
     documented = [batch_contrastive, batch_contrastive_loss, update_centers, init_centers]
     return Objective(
         centers_of_labels,
-        functools.partial(_batch_contrastive, **constants),
+        functools.partial(
+            _batch_contrastive,
+            margin=margin,
+            center_rate=center_rate,
+            loss_weight=loss_weight,
+            gradient=gradient,
+        ),
         notes=deviations([*documented, batch_distances]),
     )
 

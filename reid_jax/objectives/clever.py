@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import jax
@@ -143,7 +144,7 @@ def _clever(
         gradient = jax.grad(lambda c: _mean_of_kind(inter_rows(c), ~same, axis_name)[0])(compared)
         gradient = parallel.cross_mean(gradient, axis_name=axis_name)
         step = center_rate * inter_weight * gradient
-        next_state = next_state.replace(centers=next_state.centers - step)
+        next_state = dataclasses.replace(next_state, centers=next_state.centers - step)
 
     metrics |= {
         "intra_center_loss": intra_logged,

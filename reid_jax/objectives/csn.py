@@ -99,7 +99,7 @@ def _csn(
             )
             for theta in thetas
         ]
-        prior = sum(means) / 2
+        prior = sum(means[1:], start=means[0]) / 2
         loss += prior_weight * prior
         metrics |= {"stn_prior": prior}
     return loss, (loss_state, metrics)
@@ -107,7 +107,7 @@ def _csn(
 
 def _distances(a: jax.Array, b: jax.Array, same: jax.Array, axis_name: str | None) -> Arrays:
     distance = jnp.linalg.norm(jax.lax.stop_gradient(a - b), axis=1)
-    options = {"axis_name": axis_name, "empty": jnp.nan}
+    options: dict[str, Any] = {"axis_name": axis_name, "empty": jnp.nan}
     return {
         "positive_distance": parallel.mean(distance, same, **options),
         "negative_distance": parallel.mean(distance, ~same, **options),

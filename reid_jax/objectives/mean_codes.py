@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -147,7 +148,7 @@ def moving_means(*, rate: float) -> MeanSource:
             rate=rate,
             axis_name=axis_name,
         )
-        return state.replace(means=moved.centers)
+        return dataclasses.replace(state, means=moved.centers)
 
     refresh = Refresh(make_refresh, lambda epoch: None)
     return MeanSource(
@@ -216,12 +217,14 @@ def remember(
             batch gets the mean of its codes.
         axis_name: device axis.
     """
+    if state.codes is None or state.labels is None:
+        raise ValueError("the loss state holds means alone: there are no codes to replace")
     codes = parallel.gather(lax.stop_gradient(codes), axis_name=axis_name)
     rows = parallel.gather(rows, axis_name=axis_name)
     fresh, replaced = identity_means(codes, rows, len(state.codes))
     codes = jnp.where(replaced[:, None], fresh, state.codes).astype(state.codes.dtype)
     means, _ = identity_means(codes, state.labels, len(state.means))
-    return state.replace(means=means, codes=codes)
+    return dataclasses.replace(state, means=means, codes=codes)
 
 
 def make_refresh(
@@ -254,8 +257,8 @@ def make_refresh(
     num_blocks = -(-share // block_size)
     block = -(-share // num_blocks)
     num_rows = num_blocks * block * num_devices
-    rows = np.minimum(np.arange(num_rows, dtype=np.int32), num_images - 1)
-    rows = parallel.shard({"row": rows[parallel.host_rows(num_rows)]}, devices)
+    all_rows = np.minimum(np.arange(num_rows, dtype=np.int32), num_images - 1)
+    rows = parallel.shard({"row": all_rows[parallel.host_rows(num_rows)]}, devices)
 
     def recompute(
         state: Any, batch: dict[str, jax.Array], images: jax.Array, labels: jax.Array
@@ -267,7 +270,7 @@ def make_refresh(
         codes = parallel.gather(codes, axis_name=parallel.AXIS)[:num_images]
         of_identities, _ = identity_means(codes, labels, num_identities)
         kept = {} if state.loss_state.codes is None else {"codes": codes}
-        return state.loss_state.replace(means=of_identities, **kept)
+        return dataclasses.replace(state.loss_state, means=of_identities, **kept)
 
     run = parallel.pmap_step(recompute, devices, donate=False)
     return lambda state, images: run(state, rows, images, labels)

@@ -18,7 +18,7 @@ Arrays = dict[str, jax.Array]
 class InitFn(Protocol):
     """Makes the loss state of a training."""
 
-    def __call__(self, labels: np.ndarray, dim: int) -> Any:
+    def __call__(self, labels: np.ndarray, dim: int, /) -> Any:
         """Makes the loss state before the first step.
 
         Args:

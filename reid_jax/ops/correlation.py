@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,9 @@ from jax import lax
 __all__ = ["depthwise_cross_correlation"]
 
 METHODS = ("auto", "grouped_conv", "shift", "fft")
+
+Valid = Callable[[jax.Array, jax.Array], jax.Array]
+Gradient = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 # Products that one fused loop of `shift` adds up: XLA stops fusing well at about 150 of them, and
 # one row of a kernel alone takes 8 times as long as two (jaxlib 0.10.2, CPU).
@@ -80,7 +84,7 @@ def depthwise_cross_correlation(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlation(signal: jax.Array, kernel: jax.Array, method: str) -> jax.Array:
-    def by(valid):
+    def by(valid: Valid) -> Valid:
         return lambda signal, kernel: valid(_padded(signal, kernel), kernel)
 
     if method == "grouped_conv":
@@ -101,14 +105,18 @@ def _backward(
     method: str, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     # Both gradients are correlations again: of dy with the flipped kernel, and of signal with dy.
-    def by(valid):
-        def gradient(signal, kernel, dy):
+    def by(valid: Valid) -> Gradient:
+        def gradient(
+            signal: jax.Array, kernel: jax.Array, dy: jax.Array
+        ) -> tuple[jax.Array, jax.Array]:
             dsignal = valid(_padded(dy, kernel, flipped=True), kernel[:, ::-1, ::-1])
             return dsignal, valid(_padded(signal, kernel), dy)
 
         return gradient
 
-    def of_definition(signal, kernel, dy):
+    def of_definition(
+        signal: jax.Array, kernel: jax.Array, dy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
         return jax.vjp(_grouped_conv, signal, kernel)[1](dy)
 
     signal, kernel = residuals
@@ -132,7 +140,8 @@ def _padded(signal: jax.Array, kernel: jax.Array, *, flipped: bool = False) -> j
     """The signal with zeros around it for the kernel, or for the kernel upside down."""
     rows, columns = (_padding(size)[:: -1 if flipped else 1] for size in kernel.shape[1:3])
     zero = jnp.zeros((), signal.dtype)
-    return lax.pad(signal, zero, [(0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)])
+    around = [(low, high, 0) for low, high in (rows, columns)]
+    return lax.pad(signal, zero, [(0, 0, 0), *around, (0, 0, 0)])
 
 
 def _grouped_conv(signal: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -208,5 +217,5 @@ def _fft_size(length: int) -> int:
 VALID = {"shift": _valid_shift, "fft": _valid_fft}
 
 
-def _fast_on_cpu(kernel: jax.Array):
+def _fast_on_cpu(kernel: jax.Array) -> Valid:
     return _valid_fft if kernel.shape[1] * kernel.shape[2] >= FFT_POSITIONS else _valid_shift

@@ -46,7 +46,7 @@ def spatial_transform(
             raise ValueError(f"{name} must be floating, got {array.dtype}.")
     if min(out_size) < 1:
         raise ValueError(f"out_size must be (rows, columns), each at least 1; got {out_size}.")
-    x, y = _pixels(theta, features.shape[1:3], out_size)
+    x, y = _pixels(theta, _map_size(features), out_size)
     return _sample(features, x, y).reshape(-1, *out_size, features.shape[-1])
 
 
@@ -78,22 +78,32 @@ def _sample(features: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     return lax.platform_dependent(features, x, y, cpu=_gathered, default=_product)
 
 
-def _forward(features: jax.Array, x: jax.Array, y: jax.Array):
+def _map_size(features: jax.Array) -> tuple[int, int]:
+    return features.shape[1], features.shape[2]
+
+
+def _forward(
+    features: jax.Array, x: jax.Array, y: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     return _sample(features, x, y), (features, x, y)
 
 
-def _backward(residuals, dsamples: jax.Array):
-    def on_cpu(features, x, y, dsamples):
+def _backward(residuals: tuple[jax.Array, ...], dsamples: jax.Array) -> tuple[jax.Array, ...]:
+    def on_cpu(
+        features: jax.Array, x: jax.Array, y: jax.Array, dsamples: jax.Array
+    ) -> tuple[jax.Array, ...]:
         # The gradient of a gather is a scatter, which XLA does one by one: here the product is
         # faster.
-        weights = _weights(x, y, features.shape[1:3])
+        weights = _weights(x, y, _map_size(features))
         dfeatures = _contract("bnp,bnc->bpc", weights, dsamples).reshape(features.shape)
         # The positions need only the inner products of dsamples with the four corners.
         inner = [jnp.sum(dsamples * corner, -1) for corner in _corners(features, x, y)]
-        _, to_position = jax.vjp(lambda x, y: _between(inner, x, y, features.shape[1:3]), x, y)
+        _, to_position = jax.vjp(lambda x, y: _between(inner, x, y, _map_size(features)), x, y)
         return dfeatures.astype(features.dtype), *to_position(jnp.ones_like(x))
 
-    def of_product(features, x, y, dsamples):
+    def of_product(
+        features: jax.Array, x: jax.Array, y: jax.Array, dsamples: jax.Array
+    ) -> tuple[jax.Array, ...]:
         return jax.vjp(_product, features, x, y)[1](dsamples)
 
     return lax.platform_dependent(*residuals, dsamples, cpu=on_cpu, default=of_product)
@@ -136,12 +146,12 @@ def _between(
 
 def _gathered(features: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
     corners = _corners(features, x, y)
-    samples = _between(corners, x[..., None], y[..., None], features.shape[1:3])
+    samples = _between(corners, x[..., None], y[..., None], _map_size(features))
     return samples.astype(features.dtype)
 
 
 def _product(features: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    weights = _weights(x, y, features.shape[1:3])
+    weights = _weights(x, y, _map_size(features))
     rows = features.reshape(features.shape[0], -1, features.shape[-1])
     return _contract("bnp,bpc->bnc", weights, rows).astype(features.dtype)
 

@@ -16,7 +16,7 @@ __all__ = ["check_model", "fill", "network_name", "read_content", "weights_path"
 Leaf = tuple[str, ...]
 
 PLAIN = {5: "AlexNet or CaffeNet", 8: "VGG11", 10: "VGG13", 13: "VGG16", 16: "VGG19"}
-RESNETS = {
+RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
     ((2, 2, 2, 2), False): "ResNet-18",
     ((3, 4, 6, 3), False): "ResNet-34",
     ((3, 4, 6, 3), True): "ResNet-50",

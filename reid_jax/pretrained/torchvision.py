@@ -12,6 +12,7 @@ import flax.linen as nn
 import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
+import safetensors.numpy
 from etils import epath
 
 from reid_jax import parallel
@@ -112,8 +113,6 @@ def load_torchvision(
 def _read(path: epath.Path) -> tuple[dict[str, np.ndarray], str, str | None]:
     """Tensors by their names, the file's SHA-256, and the entry of the file that holds them."""
     if path.suffix == ".safetensors":
-        import safetensors.numpy
-
         content = path.read_bytes()
         try:
             tensors = safetensors.numpy.load(content)

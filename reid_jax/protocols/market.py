@@ -158,7 +158,6 @@ def of_features(
     gallery: Source,
 ) -> Evaluation:
     """The Evaluation of a ranking of embeddings, whose distances are never all there at once."""
-    compared = (*features, query.identities, query.cameras, gallery.identities, gallery.cameras)
     rows, kinds = listed_queries(ranked.result.average_precision_step)
     chosen = query.take(rows, "listed")
     return Evaluation(
@@ -169,7 +168,14 @@ def of_features(
         num_query=len(query),
         num_gallery=len(gallery),
         distance=embedder.distance_name,
-        histogram=evaluation.pair_distance_histogram(*compared),
+        histogram=evaluation.pair_distance_histogram(
+            features[0],
+            features[1],
+            query.identities,
+            query.cameras,
+            gallery.identities,
+            gallery.cameras,
+        ),
         list_queries=rows,
         list_kinds=kinds,
         lists=evaluation.top_k(

@@ -3,6 +3,10 @@
 It takes data in memory and reads no file.
 """
 
+from reid_jax import extras
+
+extras.require("matplotlib")  # before the modules below, which name it
+
 from reid_jax.report.page import write_page, write_summary_page
 from reid_jax.report.run import Run
 from reid_jax.report.tables import (

@@ -123,7 +123,7 @@ def train(
         iterator = batches(first_step)
         for number in range(first_step, num_steps):
             if refresh is not None and number % (refresh_every or num_steps) == 0:
-                state = state.replace(loss_state=refresh(state))
+                state = dataclasses.replace(state, loss_state=refresh(state))
             batch = parallel.shard(next(iterator), devices)
             state, metrics = step(state, batch, *constants)
             pending.append(metrics)

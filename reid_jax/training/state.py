@@ -9,6 +9,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 __all__ = ["TrainState", "create_state"]
@@ -41,7 +42,7 @@ class TrainState:
 def create_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    *images: jax.Array,
+    *images: jax.Array | np.ndarray,
     key: jax.Array,
     loss_state: Any = None,
 ) -> TrainState:

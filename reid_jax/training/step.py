@@ -65,9 +65,13 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         suffixes = ("_a", "_b") if "image_a" in batch else ("",)
-        images, keys = zip(*(model_inputs(batch, suffix) for suffix in suffixes), strict=True)
-        images = [x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float) for x in images]
-        keys = {name: value for stream in keys for name, value in stream.items()}
+        inputs = [model_inputs(batch, suffix) for suffix in suffixes]
+        images = [
+            x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float) for x, _ in inputs
+        ]
+        keys: dict[str, Any] = {
+            name: value for _, stream in inputs for name, value in stream.items()
+        }
 
         def global_loss(params: Any) -> tuple[jax.Array, Any]:
             variables = {"params": params}
@@ -77,7 +81,7 @@ def make_train_step(
                 variables, *images, train=True, mutable=["batch_stats"], **keys
             )
             loss, (loss_state, metrics) = objective.loss(
-                _Outputs(outputs), batch, state.loss_state, axis_name=axis_name
+                _Outputs(outputs), _Rows(batch), state.loss_state, axis_name=axis_name
             )
             return loss, (changed.get("batch_stats", state.batch_stats), loss_state, metrics)
 
@@ -109,6 +113,18 @@ class _Outputs(dict):
             hint = ": build models.Siamese(..., verification='square'), or a csn"
         raise ValueError(
             f"the objective needs {name!r}, and the model gives {', '.join(sorted(self))}{hint}."
+        )
+
+
+class _Rows(dict):
+    """A batch; asking for a column that it has not says what to do."""
+
+    def __missing__(self, name: str) -> NoReturn:
+        hint = ""
+        if name == "same" or name.endswith(("_a", "_b")):
+            hint = ": take a PairSampler, and a network that takes pairs of images"
+        raise ValueError(
+            f"the objective needs {name!r} of the batch, which has {', '.join(sorted(self))}{hint}."
         )
 
 

@@ -98,8 +98,12 @@ def fit(
     devices = _devices(sampler.batch_size)
     for note in sampler.notes:
         parallel.say(note)
-    state = _fresh_state(model, optimizer, objective, preprocess, labels, seed)
-    _require_outputs(model, optimizer, objective, preprocess, sampler, state)
+    fresh_state = functools.partial(_fresh_state, model, optimizer, objective, preprocess, labels)
+    key = jax.random.key(seed)
+    # On shapes first: that takes a second, and compiling the initialisers ten.
+    expected = jax.eval_shape(fresh_state, key)
+    _require_outputs(model, optimizer, objective, preprocess, sampler, expected)
+    state = fresh_state(key)
 
     with contextlib.ExitStack() as stack:
         if workdir is None:
@@ -122,7 +126,7 @@ def fit(
         checkpoints = Checkpoints(place)
         stack.callback(checkpoints.close)
         if initial is not None:
-            state = state.replace(**initial(state.variables))
+            state = dataclasses.replace(state, **initial(state.variables))
         record["data"] |= data.fingerprint_of_training(source) | {"earlier": list(earlier)}
         images = _resident_images(source, preprocess.size)
         if "embedder" in record:
@@ -140,7 +144,7 @@ def fit(
         if record["network"] is not None:
             _write(place / TRAINING_FILE, record | {"embedder": embedder.as_json()})
 
-        step = make_train_step(
+        step: Callable[..., tuple[TrainState, dict[str, jax.Array]]] = make_train_step(
             model, optimizer, objective, axis_name=parallel.AXIS, preprocess=preprocess
         )
         constants: tuple[Any, ...] = ()
@@ -227,7 +231,7 @@ def _require_fit(
             f"{kinds[given]}: take another sampler or another network"
         )
     sampled = sampler(0)
-    rows = sampled if given == 1 else np.concatenate(sampled[:2])
+    rows = np.concatenate(sampled[:2]) if isinstance(sampled, tuple) else sampled
     if rows.max() >= len(source):
         raise ValueError(
             f"the sampler gives row {rows.max()}, and there are {len(source)} training images: "
@@ -256,7 +260,7 @@ def _fresh_state(
     objective: Objective,
     preprocess: Preprocess,
     labels: np.ndarray,
-    seed: int,
+    key: jax.Array,
 ) -> TrainState:
     examples = example_images(model, preprocess.input_size)
     init = functools.partial(model.init, train=False)
@@ -269,7 +273,7 @@ def _fresh_state(
         model,
         optimizer,
         *examples,
-        key=jax.random.key(seed),
+        key=key,
         loss_state=objective.init(labels, dim),
     )
 
@@ -401,7 +405,8 @@ def _refresh(
 
     def embed(variables: Any, images: jax.Array) -> jax.Array:
         _, variables = models.single_image(model, variables)
-        return single.apply(variables, preprocess.central(images), train=False)["embedding"]
+        taps: Any = single.apply(variables, preprocess.central(images), train=False)
+        return taps["embedding"]
 
     recompute = objective.refresh.make(embed, labels, devices=devices)
     steps_per_epoch = max(len(labels) // sampler.batch_size, 1)

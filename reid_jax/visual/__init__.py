@@ -1,5 +1,9 @@
 """Figures of training, distances, ranks and pictures: arrays in, `matplotlib` figures out."""
 
+from reid_jax import extras
+
+extras.require("matplotlib")  # before the modules below, which name it
+
 from reid_jax.visual.activation_maps import activation_maps, channel_sum
 from reid_jax.visual.camera_pairs import camera_pair_heat_map
 from reid_jax.visual.curves import cmc_curve, distance_scatter, moving_average, training_curves

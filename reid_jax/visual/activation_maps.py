@@ -147,8 +147,9 @@ def activation_maps(
         words = "one scale\nfor all maps"
     else:
         colorbar.set_ticks([0.0, 1.0], labels=["0", "largest"])
-        for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
-            label.set_horizontalalignment(side)
+        left, right = bar.get_xticklabels()
+        left.set_horizontalalignment("left")
+        right.set_horizontalalignment("right")
         words = "each map on\nits own scale"
     ax.text(spacing + 0.5, total - 0.3, words, ha="center", va="center", fontsize=9.0)
     bar.tick_params(labelsize=8.5, length=2.0)

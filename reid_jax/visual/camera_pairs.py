@@ -62,10 +62,9 @@ def camera_pair_heat_map(
     side = max(3.9, 0.62 * num_cameras)
     figure = Figure(figsize=(side * len(panels) + 1.2, side + 0.55), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    image = None
     for number, (ax, (name, values)) in enumerate(zip(axes, panels.items(), strict=True)):
         percent = 100.0 * values
-        image = ax.imshow(
+        ax.imshow(
             np.ma.masked_invalid(percent), cmap=_COLOURS, vmin=0.0, vmax=100.0, interpolation="none"
         )
         for row, column in np.ndindex(percent.shape):
@@ -104,7 +103,7 @@ def camera_pair_heat_map(
         ax.grid(False)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
-    colorbar = figure.colorbar(image, ax=axes, label="%", aspect=30, pad=0.02)
+    colorbar = figure.colorbar(axes[-1].images[0], ax=axes, label="%", aspect=30, pad=0.02)
     colorbar.outline.set_visible(False)
     return figure
 

@@ -1,6 +1,7 @@
 """Curves over training steps and ranks."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -166,7 +167,7 @@ def distance_scatter(
         raise ValueError("distance_scatter: panels is empty, expected at least one.")
     figure = Figure(figsize=(5.2 * max(2, len(panels)), 3.7), layout="constrained")
     axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    handles = []
+    handles: list[Any] = []
     for ax, (heading, (steps, intra, inter_mean, inter_min)) in zip(
         axes, panels.items(), strict=True
     ):

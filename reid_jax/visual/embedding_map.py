@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from reid_jax import extras
 from reid_jax.visual import style
 from reid_jax.visual.sheet import THUMBNAIL_HEIGHT, checked_images
 
@@ -35,10 +36,6 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> np.nda
         ValueError: if features are not [N, D] and finite, N below 4 or D below 2, or all are the
             same.
     """
-    # Imported here: scikit-learn takes a second to load, and nothing else needs it.
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
     features = np.asarray(features, np.float32)
     if features.ndim != 2 or len(features) < 4 or features.shape[1] < 2:
         raise ValueError(
@@ -49,14 +46,16 @@ def tsne(features: np.ndarray, *, seed: int, perplexity: float = 30.0) -> np.nda
         raise ValueError("tsne: features are not finite; the network that made them diverged.")
     if (features == features[0]).all():
         raise ValueError(f"tsne: all {len(features)} features are the same: there is no map.")
-    projection = TSNE(
+    # They take a second to load, and nothing else needs them.
+    manifold, threadpoolctl = map(extras.require, ("sklearn.manifold", "threadpoolctl"))
+    projection = manifold.TSNE(
         n_components=2,
         method="barnes_hut",
         init="pca",
         perplexity=min(perplexity, (len(features) - 1) / 3),
         random_state=seed,
     )
-    with threadpool_limits(limits=1):
+    with threadpoolctl.threadpool_limits(limits=1):
         return projection.fit_transform(features)
 
 

@@ -1,5 +1,7 @@
 """Distributions of the distances of same and different pairs."""
 
+from typing import Any
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -87,7 +89,12 @@ def pair_distance_histogram(
     for name, counts, colour, hatch, line_style in kinds:
         percent = 100.0 * counts / max(counts.sum(), 1.0)
         highest = max(highest, percent.max())
-        outline = {"edgecolor": colour, "linewidth": 1.6, "linestyle": line_style, "hatch": hatch}
+        outline: dict[str, Any] = {
+            "edgecolor": colour,
+            "linewidth": 1.6,
+            "linestyle": line_style,
+            "hatch": hatch,
+        }
         ax.stairs(percent, edges, fill=True, facecolor=colour, alpha=0.22)
         ax.stairs(percent, edges, fill=False, **outline)
         label = f"{name}, {int(counts.sum()):,} pairs"

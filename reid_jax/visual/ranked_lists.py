@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -124,7 +125,7 @@ def ranked_list_groups(groups: Mapping[str, Sequence[RankedList]]) -> Figure:
         image
         for ranked in lists
         for image, match in zip(ranked.gallery, ranked.matches, strict=True)
-        if match >= 0
+        if match >= 0 and image is not None
     ]
     query_height = _cell_height([ranked.query for ranked in lists])
     height = _cell_height(shown) if shown else query_height
@@ -144,7 +145,7 @@ def ranked_list_groups(groups: Mapping[str, Sequence[RankedList]]) -> Figure:
     font_size = min(11.0, 11.0 * inches)
     columns = margin + 1.0 + gap + np.arange(num_ranks) * (1.0 + spacing)
 
-    def words(x: float, y: float, text: str, **how) -> None:
+    def words(x: float, y: float, text: str, **how: Any) -> None:
         ax.text(x, y, text, **{"ha": "center", "va": "top", "fontsize": font_size, **how})
 
     headings = [(margin, "query"), *zip(columns, map(str, range(1, num_ranks + 1)), strict=True)]
@@ -162,7 +163,7 @@ def ranked_list_groups(groups: Mapping[str, Sequence[RankedList]]) -> Figure:
             for left, image, match, caption in zip(
                 columns, ranked.gallery, ranked.matches, captions, strict=True
             ):
-                if match < 0:
+                if match < 0 or image is None:
                     words(left + 0.5, top + height / 2, "none", va="center", style="italic")
                     continue
                 _draw_ranked(ax, image, left, top, height, match=bool(match), inches=inches)
@@ -190,7 +191,7 @@ def _check_list(ranked: RankedList, num_ranks: int) -> None:
     query = checked_images("query", ranked.query, "[H, W, 3]")
     for image, match in zip(ranked.gallery, ranked.matches, strict=True):
         if match >= 0:
-            checked_images("a gallery image", image, "[h, w, 3]")
+            checked_images("a gallery image", np.asarray(image), "[h, w, 3]")
     if ranked.query_box is not None:
         left, top, right, bottom = ranked.query_box
         if not (0 <= left < right <= query.shape[1] and 0 <= top < bottom <= query.shape[0]):

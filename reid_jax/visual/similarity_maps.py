@@ -194,8 +194,13 @@ def similarity_maps(
     ]
     handles.append(Line2D([], [], color=style.INK, linestyle=":", linewidth=1.2, label="stripe"))
     # Anchored to a point: a tight box moves what hangs on the figure's own.
-    place = {"loc": "lower center", "bbox_to_anchor": (0.5, 0.0)}
-    figure.legend(handles=handles, **place, ncols=len(handles), borderpad=0.1)
+    figure.legend(
+        handles=handles,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 0.0),
+        ncols=len(handles),
+        borderpad=0.1,
+    )
     finish_sheet(ax, width, total)
     return figure
 

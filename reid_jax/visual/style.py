@@ -6,6 +6,8 @@ stay apart under the common forms of colour blindness; every figure also tells i
 line style, marker, hatch or text.
 """
 
+from typing import Any
+
 BLUE = "#0072B2"
 GREEN = "#009E73"
 ORANGE = "#E69F00"
@@ -19,7 +21,7 @@ LINE_STYLES = ("-", "--", "-.", ":")
 # text colour, so that the same figure reads on a light and on a dark ground.
 INK = "#24292f"
 
-RC = {
+RC: dict[Any, Any] = {
     "font.family": ["DejaVu Sans"],
     "font.size": 10.0,
     "axes.titlesize": 11.0,

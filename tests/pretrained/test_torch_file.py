@@ -18,7 +18,7 @@ from references import models as layer_references
 from references import torch_writer
 from references.torch_writer import Call, Tensor, tensor
 from reid_jax import models
-from reid_jax.pretrained import load_weights, torch_file, torchvision
+from reid_jax.pretrained import load_weights, torch_pickle, torchvision
 from reid_jax.pretrained.torch_file import TorchFile, read_torch
 
 FILES = json.loads(Path(__file__).with_name("torch_files.json").read_text())
@@ -570,7 +570,7 @@ def test_a_large_file_is_not_copied(tmp_path):
 
 
 def test_nothing_that_can_be_called_does_more_than_build_values():
-    assert set(torch_file.CALLS) == {
+    assert set(torch_pickle.CALLS) == {
         "_codecs.encode",
         "builtins.bytearray",
         "builtins.complex",
