@@ -1,7 +1,6 @@
 """Evaluates a finished run again, on another data set or by another protocol.
 
-    python experiments/evaluate.py --workdir runs/batch_contrastive_market \
-        --protocol multi-query-average
+    python experiments/evaluate.py --workdir runs/softmax_market --protocol multi-query-average
 
 Writes ``evaluation-DATASET-...-PROTOCOL.json`` into the work directory; evaluations that differ in
 data set, partition, split, protocol, shortlist or an option never share a file.

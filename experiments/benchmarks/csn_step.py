@@ -25,8 +25,8 @@ import jax
 import numpy as np
 
 from experiments.launch import keep_freed_memory
-from reid_jax import evaluation, models, training
-from reid_jax.training import objectives, schedules
+from reid_jax import evaluation, models, objectives, training
+from reid_jax.training import schedules
 
 SIZE = (160, 60, 3)
 PAUSE = 0.5
