@@ -40,8 +40,8 @@ def evaluation_of(
         data_dir: where data sets are prepared.
         partition: of the data set.
         split: of the partition.
-        shortlist: see ``evaluation.shortlist``.
-        overrides: ``evaluation.key=value``.
+        shortlist: see `evaluation.shortlist`.
+        overrides: `evaluation.key=value`.
         allow_overlap: tests on people that were trained on too.
         reuse: takes results that are newer than the run's own as they are.
 

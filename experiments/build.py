@@ -48,7 +48,7 @@ SIAMESE_KEYS = ("num_identities", "dropout")
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """What :func:`reid_jax.fit` takes, made of a config."""
+    """What `reid_jax.fit` takes, made of a config."""
 
     model: nn.Module
     objective: objectives.Objective
@@ -93,7 +93,7 @@ def parts(config: Config, source: data.Source, *, seed: int) -> Parts:
 
 
 def network(config: Config, num_identities: int) -> nn.Module:
-    """The network that is trained: single images, or pairs of them with ``model.verification``."""
+    """The network that is trained: single images, or pairs of them with `model.verification`."""
     own = config.model
     options = {key: getattr(own, key) for key in MODEL_KEYS[own.name]}
     options = {key: value for key, value in options.items() if value is not None}
@@ -118,7 +118,7 @@ def network(config: Config, num_identities: int) -> nn.Module:
 
 
 def is_identification_head(params: Any) -> Any:
-    """A tree like ``params`` that is True at the parameters of the identification head."""
+    """A tree like `params` that is True at the parameters of the identification head."""
     return traverse_util.path_aware_map(lambda path, _: IDENTIFICATION_HEAD in path, params)
 
 
@@ -152,7 +152,7 @@ OBJECTIVES: dict[str, Callable[..., objectives.Objective]] = {
 
 
 def objective(config: Config) -> objectives.Objective:
-    """What is minimised, with the constants of the section ``loss``."""
+    """What is minimised, with the constants of the section `loss`."""
     constants = {key: getattr(config.loss, key) for key in LOSS_KEYS[config.objective]}
     constants = {key: value for key, value in constants.items() if value is not None}
     return OBJECTIVES[config.objective](**constants)
@@ -177,7 +177,7 @@ def sampler(
     """Which images make up the batch of a step.
 
     Args:
-        config: with the section ``sampler``.
+        config: with the section `sampler`.
         labels: [N] of the training images.
         cameras: [N], or None.
         seed: of the run.
@@ -227,7 +227,7 @@ class Length:
 
 
 def length(config: Config, made: data.Sampler) -> Length:
-    """The length that ``optimizer.num_steps`` gives, or ``optimizer.num_epochs``."""
+    """The length that `optimizer.num_steps` gives, or `optimizer.num_epochs`."""
     own = config.optimizer
     if own.num_steps:
         return Length(own.num_steps, own.boundaries)
@@ -253,7 +253,7 @@ def _steps_of_epochs(config: Config, made: data.Sampler) -> Callable[[float], in
 
 
 def schedule(config: Config, of: Length) -> optax.Schedule:
-    """The learning rate of each step, by ``optimizer.decay``."""
+    """The learning rate of each step, by `optimizer.decay`."""
     own = config.optimizer
     if own.decay == "steps":
         return schedules.step_decay(own.learning_rate, boundaries=of.boundaries)
@@ -265,7 +265,7 @@ def schedule(config: Config, of: Length) -> optax.Schedule:
 
 
 def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
-    """The optimizer of all parameters; the identification head moves alone for ``head_steps``."""
+    """The optimizer of all parameters; the identification head moves alone for `head_steps`."""
     own = config.optimizer
     if own.name == "sgd":
         made = schedules.sgd(rate, momentum=own.momentum, weight_decay=own.weight_decay)
@@ -283,7 +283,7 @@ def preprocess(config: Config) -> Preprocess:
     """What the network sees, with the mean and the deviation that its weights expect.
 
     torchvision's weights were trained on inputs of unit deviation, MatConvNet's on 0 to 255, and a
-    network from scratch divides by ``data.from_scratch_std``.
+    network from scratch divides by `data.from_scratch_std`.
     """
     own = config.data
     augmentations: list[augment.Augmentation] = []
@@ -344,7 +344,7 @@ def embedder(config: Config) -> Embedder:
 
 
 def notes(config: Config) -> tuple[str, ...]:
-    """Where a run differs from its paper: the ``Deviation:`` notes of all that it uses."""
+    """Where a run differs from its paper: the `Deviation:` notes of all that it uses."""
     model = network(config, 2)
     backbone = getattr(model, "backbone", model)
     used: list[Any] = [type(model), type(backbone)]

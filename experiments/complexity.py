@@ -102,11 +102,11 @@ class Cost:
 
 
 def cost(options: dict[str, Any], image_size: tuple[int, int], *, compiled: bool = True) -> Cost:
-    """Cost of a network at an image size; nothing is computed but ``compiled`` compiles.
+    """Cost of a network at an image size; nothing is computed but `compiled` compiles.
 
     Args:
-        options: of :func:`reid_jax.models.build`, its ``name`` too; with ``verification`` it is a
-            :class:`reid_jax.models.Siamese` of that network.
+        options: of `reid_jax.models.build`, its `name` too; with `verification` it is a
+            `reid_jax.models.Siamese` of that network.
         image_size: (height, width).
         compiled: asks XLA too, which takes seconds.
     """
@@ -201,7 +201,7 @@ def weight_layers(apply: Callable[..., Any], variables: Any, *images: Any) -> in
     """Convolutions and matrix products with weights on the longest path from images to outputs.
 
     Args:
-        apply: ``apply(variables, *images)``.
+        apply: `apply(variables, *images)`.
         variables: of the network, or their shapes.
         *images: likewise.
     """

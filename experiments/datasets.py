@@ -36,7 +36,7 @@ WRITERS = {
     "oxford5k": stand_in.write_oxford5k,
     "landmarks": _landmarks,
 }
-"""``WRITERS[dataset](raw_dir, full=..., progress=...) -> path of the tree``"""
+"""`WRITERS[dataset](raw_dir, full=..., progress=...) -> path of the tree`"""
 
 WITHOUT_VALIDATION = ("distractors_500k", "cuhk03", "cuhk01", "viper", "pku_reid", "oxford5k")
 """Data sets without a train split, from which validation identities could be kept out."""

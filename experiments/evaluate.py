@@ -2,7 +2,7 @@
 
     python experiments/evaluate.py --workdir runs/softmax_market --protocol multi-query-average
 
-Writes ``evaluation-DATASET-...-PROTOCOL.json`` into the work directory; evaluations that differ in
+Writes `evaluation-DATASET-...-PROTOCOL.json` into the work directory; evaluations that differ in
 data set, partition, split, protocol, shortlist or an option never share a file.
 """
 

@@ -213,4 +213,4 @@ FIGURES: dict[str, Callable[[Mapping[str, job.Job], str], Figure]] = {
     "similarity_maps": similarity_maps,
     "training_distances": training_distances,
 }
-"""``FIGURES[draw](runs by heading, protocol) -> figure``"""
+"""`FIGURES[draw](runs by heading, protocol) -> figure`"""

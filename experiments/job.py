@@ -35,7 +35,7 @@ class Job:
         paper: the printed numbers of the row, or None.
         scale: 'paper' or 'small'.
         seed: of everything random.
-        split: number of the split of ``config.data.partition``.
+        split: number of the split of `config.data.partition`.
         data_dir: where the data set is prepared.
         workdir: where everything goes.
         command: that does the same again.
@@ -195,7 +195,7 @@ def results_of(
 
 
 def arrays_of(found: Evaluation) -> dict[str, np.ndarray]:
-    """What ``ranking.npz`` holds."""
+    """What `ranking.npz` holds."""
     names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
     return {
         **{name: getattr(found.result, name) for name in names},
@@ -215,7 +215,7 @@ def arrays_of(found: Evaluation) -> dict[str, np.ndarray]:
 
 
 def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> None:
-    """Writes ``report.html`` of a run that has its results."""
+    """Writes `report.html` of a run that has its results."""
     lists = shown_lists(protocol, subsets, workdir.read_ranking(job.workdir))
     report.write_page(
         workdir.read_run(job.workdir),
@@ -230,7 +230,7 @@ def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> No
 def shown_lists(
     protocol: Protocol, subsets: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Pictures and captions of the ranked lists, as :func:`reid_jax.report.write_page` has them."""
+    """Pictures and captions of the ranked lists, as `reid_jax.report.write_page` has them."""
     query_rows, gallery_rows = arrays["ranked_queries"], arrays["ranked_gallery"]
     size = (128, 64)
     query, gallery = protocol.shown(subsets)

@@ -71,9 +71,9 @@ def run_experiment(options: RunOptions) -> Results:
 
 
 def provide_start(made: Job, options: RunOptions) -> None:
-    """Runs the pre-training experiment that ``model.start_exp`` names, unless it has finished.
+    """Runs the pre-training experiment that `model.start_exp` names, unless it has finished.
 
-    It is the experiment as it is: split 0, seed 0 and no ``--set``.
+    It is the experiment as it is: split 0, seed 0 and no `--set`.
     """
     model = made.config.model
     if not model.start_exp or (epath.Path(model.start_from) / "results.json").exists():
@@ -143,7 +143,7 @@ def make_job(options: RunOptions, *, num_val_identities: int = 0) -> Job:
 def fitted_to(config: Config, data_dir: epath.Path, options: RunOptions) -> Config:
     """The config with what another data set needs: no partition or no cameras, where it has none.
 
-    What ``--set`` gives is left alone; what is changed is said.
+    What `--set` gives is left alone; what is changed is said.
     """
     card = data.dataset_card(data_dir, config.dataset)
     given = {override.partition("=")[0] for override in options.overrides}
@@ -168,7 +168,7 @@ def fitted_to(config: Config, data_dir: epath.Path, options: RunOptions) -> Conf
 
 
 def default_workdir(exp: str, dataset: str, options: RunOptions) -> str:
-    """A place of a run's own: its experiment, its data set, and whatever ``--set`` changed.
+    """A place of a run's own: its experiment, its data set, and whatever `--set` changed.
 
     Args:
         exp: the experiment with its row.
@@ -244,7 +244,7 @@ def common_workdir(runs: dict[str, Job]) -> epath.Path:
 
 
 def chosen_splits(text: str, num_splits: int, of: str) -> list[int]:
-    """Numbers of the splits that ``--splits`` names."""
+    """Numbers of the splits that `--splits` names."""
     if text == "all":
         return list(range(num_splits))
     try:
@@ -261,7 +261,7 @@ def chosen_splits(text: str, num_splits: int, of: str) -> list[int]:
 
 
 def chosen_scale(scale: str, data_dir: str | None) -> tuple[str, str]:
-    """The scale that ``auto`` stands for, and the reason."""
+    """The scale that `auto` stands for, and the reason."""
     if scale != "auto":
         return scale, "as asked for"
     if jax.default_backend() == "cpu":

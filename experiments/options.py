@@ -17,7 +17,7 @@ class RunOptions:
     """What a command line says of a run.
 
     Attributes:
-        exp: the experiment with its row, ``NAME[:key=value,...]``; '' with ``config``.
+        exp: the experiment with its row, `NAME[:key=value,...]`; '' with `config`.
         config: a config.json in the place of an experiment.
         workdir: where everything goes; None is a place of the experiment's own.
         dataset: another prepared data set in the place of the experiment's.
@@ -26,7 +26,7 @@ class RunOptions:
         seed: of the first run.
         repeats: runs with seed, seed + 1, ...
         splits: of the data set's partition: 'all', or numbers.
-        overrides: ``section.key=value``.
+        overrides: `section.key=value`.
         allow_overlap: tests on people that were trained on too, and says so.
     """
 

@@ -21,11 +21,11 @@ __all__ = ["chosen_rows", "make", "make_figure", "make_table", "paired_differenc
 
 
 def make(options: argparse.Namespace) -> None:
-    """Makes what ``--table`` or ``--figure`` names.
+    """Makes what `--table` or `--figure` names.
 
     Args:
-        options: of the command line: ``table``, ``figure``, ``rows``, ``results_dir``, and those of
-            :class:`RunOptions`.
+        options: of the command line: `table`, `figure`, `rows`, `results_dir`, and those of
+            `RunOptions`.
     """
     if (options.table is None) == (options.figure is None):
         raise ValueError("give either --table=METHOD/NUMBER or --figure=METHOD/NUMBER")
@@ -43,7 +43,7 @@ def make(options: argparse.Namespace) -> None:
 
 
 def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
-    """The rows that ``--rows`` asks for: those whose label holds the text, or a part of it.
+    """The rows that `--rows` asks for: those whose label holds the text, or a part of it.
 
     Raises:
         ValueError: if there is none, with the labels.
@@ -219,5 +219,5 @@ def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> 
 
 
 def _row_options(exp: str, options: argparse.Namespace) -> RunOptions:
-    """The options of ``run.py`` that make one row."""
+    """The options of `run.py` that make one row."""
     return dataclasses.replace(RunOptions.of(options), exp=exp, config=None, workdir=None)

@@ -16,7 +16,7 @@ __all__ = ["commit", "machine", "versions"]
 
 
 def commit() -> str | None:
-    """The commit of this program's repository, ``-dirty`` with changes; None outside of one."""
+    """The commit of this program's repository, `-dirty` with changes; None outside of one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -58,7 +58,7 @@ class Images(Described):
     Attributes:
         train: what is trained on.
         subsets: what the protocol compares.
-        validation: what :func:`reid_jax.fit` takes to validate; None without such identities.
+        validation: what `reid_jax.fit` takes to validate; None without such identities.
     """
 
     train: data.Source
@@ -98,7 +98,7 @@ def described(data_dir: epath.PathLike, config: Config, protocol: Protocol) -> D
 
 
 def training_datasets(config: Config) -> tuple[str, ...]:
-    """Names of the data sets that a run trains on: ``data.joined``, or its own."""
+    """Names of the data sets that a run trains on: `data.joined`, or its own."""
     return config.data.joined or (config.dataset,)
 
 
@@ -202,14 +202,14 @@ def validation(
 def open_images(
     data_dir: epath.PathLike, config: Config, names: Iterable[str], *, split: int = 0
 ) -> dict[str, data.Source]:
-    """The images of a run's data set by name: ``train``, ``query``, ``gallery``, ``test``, ...
+    """The images of a run's data set by name: `train`, `query`, `gallery`, `test`, ...
 
-    A data set with a partition has ``test`` identities; as ``query`` and ``gallery`` they are
+    A data set with a partition has `test` identities; as `query` and `gallery` they are
     divided by camera: the first asks, the second answers.
 
     Args:
         data_dir: where the data set is prepared.
-        config: with ``dataset`` and ``data.partition`` ('' for a data set with one fixed split).
+        config: with `dataset` and `data.partition` ('' for a data set with one fixed split).
         names: which are wanted.
         split: number of the split of the partition.
     Raises:
@@ -254,14 +254,14 @@ def by_camera(pool: data.Source, prefix: str) -> dict[str, data.Source]:
 
 
 def training_source(data_dir: epath.PathLike, config: Config, *, split: int) -> data.Source:
-    """The images that a run trains on: its data set's, or those of ``data.joined``.
+    """The images that a run trains on: its data set's, or those of `data.joined`.
 
     Of joined data sets these are all images of the identities that both views saw, whatever is
     tested on them elsewhere; the run is evaluated on its own data set, which is not trained on.
 
     Args:
         data_dir: where the data sets are prepared.
-        config: with ``dataset``, ``data.partition`` and, for several data sets, ``data.joined``.
+        config: with `dataset`, `data.partition` and, for several data sets, `data.joined`.
         split: number of the split of the partition.
     Raises:
         ValueError: if a data set has no such images, or cannot be joined.
@@ -294,4 +294,4 @@ def _market1501(data_dir: epath.PathLike) -> list[data.Source]:
 
 
 JOINED = {"cuhk03": _cuhk03, "market1501": _market1501}
-"""``JOINED[dataset](data_dir) -> sources`` of two views"""
+"""`JOINED[dataset](data_dir) -> sources` of two views"""

@@ -31,12 +31,12 @@ class Start:
         """Makes it.
 
         Args:
-            config: with ``model.weights`` and ``model.start_from``.
+            config: with `model.weights` and `model.start_from`.
             model: that is trained.
             data_source: 'official', 'custom' or 'stand-in', of the run's data.
 
         Raises:
-            FileNotFoundError: if ``model.start_from`` is no finished run.
+            FileNotFoundError: if `model.start_from` is no finished run.
         """
         self._config, self._model, self._data_source = config, model, data_source
         self.facts: dict[str, Any] | None = None
@@ -79,7 +79,7 @@ class Start:
         return {**variables, **changed}
 
     def _with_run(self, variables: Any) -> Any:
-        """The network of the run ``model.start_from``, but for the head."""
+        """The network of the run `model.start_from`, but for the head."""
         start = _finished(self._config.model.start_from)
         results = read_results(start)
         if results.data_source == "stand-in" != self._data_source:
@@ -118,8 +118,8 @@ def with_variables_of(variables: Any, others: Any) -> tuple[Any, dict[str, Any]]
         variables: the network's own, fresh.
         others: of the other training, whose identities may be others.
     Returns:
-        The variables; and a report: ``matched``, the number of tensors that were taken, and
-        ``kept``, the names of those that are as they were.
+        The variables; and a report: `matched`, the number of tensors that were taken, and
+        `kept`, the names of those that are as they were.
     Raises:
         ValueError: if the two are not of the same network, with what differs.
     """

@@ -3,9 +3,9 @@
     python experiments/tables.py --table=batch_contrastive/1 --repeats=5
     python experiments/tables.py --figure=batch_contrastive/1
 
-Runs are those of ``experiments/run.py`` with the same options, in the same work directories. A
-table is printed and written to ``runs/tables/`` (``--results_dir``) as Markdown, with the
-``results.json`` of its rows and the commands that made them.
+Runs are those of `experiments/run.py` with the same options, in the same work directories. A
+table is printed and written to `runs/tables/` (`--results_dir`) as Markdown, with the
+`results.json` of its rows and the commands that made them.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python experiments/tune.py --exp=batch_contrastive_market --key=loss_weight --values=10,1,0.1
 
-Each value is a run of ``experiments/run.py`` on a data set prepared with ``--num_val_identities``
-(without ``--data_dir``, a stand-in with 50 of them), scored by mAP on those at the last step, in
-``runs/tune/`` (``--workdir``). The test images are not looked at.
+Each value is a run of `experiments/run.py` on a data set prepared with `--num_val_identities`
+(without `--data_dir`, a stand-in with 50 of them), scored by mAP on those at the last step, in
+`runs/tune/` (`--workdir`). The test images are not looked at.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
     """Mean validation mAP (step) of each value; the highest is the one to take.
 
     Args:
-        options: of the command line: ``key``, ``values``, and those of :class:`RunOptions`; the
-            runs of all seeds and splits go below ``workdir``.
+        options: of the command line: `key`, `values`, and those of `RunOptions`; the
+            runs of all seeds and splits go below `workdir`.
     """
     scores = {}
     top = epath.Path(options.workdir or "runs/tune").expanduser()

@@ -1,7 +1,7 @@
 """What a run leaves in its work directory: its one schema, and its only reader and writer.
 
-``config.json`` is written when the run claims the directory, ``results.json`` and ``ranking.npz``
-when it is evaluated. ``metrics.jsonl`` and the checkpoints are written by the training loop.
+`config.json` is written when the run claims the directory, `results.json` and `ranking.npz`
+when it is evaluated. `metrics.jsonl` and the checkpoints are written by the training loop.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 SCHEMA: Final = 2
-"""Version of the layout of ``results.json``; files of version 1 do not say theirs."""
+"""Version of the layout of `results.json`; files of version 1 do not say theirs."""
 
 _IDENTITY = ("exp", "scale", "seed", "split", "config")
 _AGAIN = "run the command again in another --workdir, or delete that one"
@@ -135,18 +135,18 @@ def _plain(value: Any) -> Any:
 
 
 def to_dict(results: Results) -> dict[str, Any]:
-    """The results as ``results.json`` holds them: an optional field that is None is left out."""
+    """The results as `results.json` holds them: an optional field that is None is left out."""
     values = _plain(dataclasses.asdict(results))
     return {k: v for k, v in values.items() if v is not None or k not in _LEFT_OUT}
 
 
 def write_results(path: epath.PathLike, results: Results) -> None:
-    """Writes results to a work directory, or to the file that ``path`` names (``*.json``)."""
+    """Writes results to a work directory, or to the file that `path` names (`*.json`)."""
     write_json(_results_path(path), to_dict(results))
 
 
 def read_results(path: epath.PathLike) -> Results:
-    """Reads the results in a work directory, or in the file that ``path`` names (``*.json``).
+    """Reads the results in a work directory, or in the file that `path` names (`*.json`).
 
     Raises:
         FileNotFoundError: if there are none.
@@ -193,14 +193,14 @@ def _results_path(path: epath.PathLike) -> epath.Path:
 
 
 def claim(workdir: epath.PathLike, record: Mapping[str, Any], *, started: bool) -> None:
-    """Writes ``config.json``, or compares with the one there that a run has built on.
+    """Writes `config.json`, or compares with the one there that a run has built on.
 
     Every process of a run calls it; the main one writes.
 
     Args:
         workdir: of the run.
-        record: ``exp``, ``scale``, ``seed``, ``split`` and ``config``, which make a run what it is,
-            and ``command`` and ``data_dir``. The device, the versions and the commit are added.
+        record: `exp`, `scale`, `seed`, `split` and `config`, which make a run what it is,
+            and `command` and `data_dir`. The device, the versions and the commit are added.
         started: whether the directory holds a checkpoint or results; without these, a record that
             is there is replaced.
 
@@ -241,7 +241,7 @@ def _compare(workdir: epath.PathLike, there: Mapping[str, Any], here: Mapping[st
 
 
 def read_record(workdir: epath.PathLike) -> dict[str, Any]:
-    """Reads ``config.json``, the record of a run.
+    """Reads `config.json`, the record of a run.
 
     Raises:
         FileNotFoundError: if the directory holds no run.
@@ -265,11 +265,11 @@ def read_run(workdir: epath.PathLike) -> report.Run:
         workdir: the run's directory, local or in a bucket.
 
     Returns:
-        The run. Only ``results.json`` must be there; the absence of another file is among its
+        The run. Only `results.json` must be there; the absence of another file is among its
         problems. A step that was logged twice, as after a resumed run, counts as written last.
 
     Raises:
-        FileNotFoundError: if there is no ``results.json``.
+        FileNotFoundError: if there is no `results.json`.
         ValueError: if a file is there and cannot be read.
     """
     workdir = epath.Path(workdir)
@@ -317,7 +317,7 @@ def _curves(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 
 
 def write_ranking(workdir: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes ``ranking.npz``: the arrays of an evaluation that a report shows."""
+    """Writes `ranking.npz`: the arrays of an evaluation that a report shows."""
     buffer = io.BytesIO()
     named: dict[str, Any] = dict(arrays)
     np.savez_compressed(buffer, **named)
@@ -325,7 +325,7 @@ def write_ranking(workdir: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> 
 
 
 def read_ranking(workdir: epath.PathLike) -> dict[str, np.ndarray]:
-    """Reads ``ranking.npz``.
+    """Reads `ranking.npz`.
 
     Raises:
         FileNotFoundError: if there is none.

@@ -2,7 +2,7 @@
 
     import reid_jax as rj
 
-Subpackages are imported on first use; ``fit``, ``Embedder``, ``Preprocess`` and ``Scoring`` stand
+Subpackages are imported on first use; `fit`, `Embedder`, `Preprocess` and `Scoring` stand
 at the top.
 """
 

@@ -1,9 +1,9 @@
 """Augmentation on the device, keyed per row, so that the batch's layout does not matter.
 
-Images are [B, H, W, 3], ``keys`` are [B] keys of which each function uses its own row's. A row's
+Images are [B, H, W, 3], `keys` are [B] keys of which each function uses its own row's. A row's
 result depends on its pixels and its key alone. The functions do the work; the objects
-(:class:`Flip`, :class:`Shift`, ...) hold a function's constants for
-:class:`~reid_jax.Preprocess`, which gives each of them a stream of keys of its own.
+(`Flip`, `Shift`, ...) hold a function's constants for
+`Preprocess`, which gives each of them a stream of keys of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def standardise(images: jax.Array, *, mean: jax.Array, std: jax.Array) -> jax.Ar
         mean: [3] per channel, or [H, W, 3] a mean image.
         std: [3] per channel.
     Returns:
-        [B, H, W, 3] float32 (float64 if ``mean`` is).
+        [B, H, W, 3] float32 (float64 if `mean` is).
     """
     mean = jnp.asarray(mean, jnp.result_type(float))
     return (images.astype(mean.dtype) - mean) / jnp.asarray(std, mean.dtype)
@@ -55,7 +55,7 @@ def random_flip(images: jax.Array, keys: jax.Array) -> jax.Array:
 
 
 def random_crop(images: jax.Array, keys: jax.Array, *, size: tuple[int, int]) -> jax.Array:
-    """A window of ``size`` (height, width) at a uniform place in each image.
+    """A window of `size` (height, width) at a uniform place in each image.
 
     Raises:
         ValueError: if the window is larger than the images.
@@ -79,13 +79,13 @@ def random_shift(
     padding: int | tuple[int, int],
     fill: float | None = None,
 ) -> jax.Array:
-    """Moves each image by up to ``padding`` pixels each way.
+    """Moves each image by up to `padding` pixels each way.
 
     Args:
         images: [B, H, W, 3].
         keys: [B].
         padding: pixels, or (vertical, horizontal) pixels.
-        fill: value of the pixels that come in, in the units of ``images``; None repeats the border
+        fill: value of the pixels that come in, in the units of `images`; None repeats the border
             outward.
     Returns:
         [B, H, W, 3] of the input's type.
@@ -118,9 +118,9 @@ def flip_or_shift(
     Args:
         images: [B, H, W, 3].
         keys: [B].
-        padding: of :func:`random_shift`; (6, 2) on images of 128 x 48 in the code of Jin et al., a
+        padding: of `random_shift`; (6, 2) on images of 128 x 48 in the code of Jin et al., a
             twentieth of each side in that of Subramaniam et al.
-        fill: of :func:`random_shift`; black, before the mean is subtracted, in the former.
+        fill: of `random_shift`; black, before the mean is subtracted, in the former.
         num_shifted: shifted copies beside the two others, which are equally likely.
     Returns:
         [B, H, W, 3] of the input's type.
@@ -138,13 +138,13 @@ def flip_or_shift(
 def random_erase(
     images: jax.Array, keys: jax.Array, *, probability: float, fill: jax.Array
 ) -> jax.Array:
-    """Replaces one random rectangle of an image by ``fill`` (Zhong et al., arXiv 1708.04896).
+    """Replaces one random rectangle of an image by `fill` (Zhong et al., arXiv 1708.04896).
 
     Args:
         images: [B, H, W, 3].
         keys: [B].
         probability: of an image being erased at all.
-        fill: [3] in the units of ``images``.
+        fill: [3] in the units of `images`.
     Returns:
         [B, H, W, 3] of the input's type. The rectangle covers 2 to 40 % of the image with an aspect
         ratio between 0.3 and 3.3, cut at the border.
@@ -200,7 +200,7 @@ class Flip(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Shift(Augmentation):
-    """Moves each image by up to some pixels each way; see :func:`random_shift`.
+    """Moves each image by up to some pixels each way; see `random_shift`.
 
     Attributes:
         pixels: both ways, or (vertical, horizontal).
@@ -218,7 +218,7 @@ class Shift(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class FlipOrShift(Augmentation):
-    """Draws each image from its copies: as it is, mirrored, or shifted; see :func:`flip_or_shift`.
+    """Draws each image from its copies: as it is, mirrored, or shifted; see `flip_or_shift`.
 
     Attributes:
         pixels: of the shifted copies, both ways, or (vertical, horizontal).
@@ -240,7 +240,7 @@ class FlipOrShift(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Crop(Augmentation):
-    """Cuts a window at a uniform place of each image; see :func:`random_crop`.
+    """Cuts a window at a uniform place of each image; see `random_crop`.
 
     Attributes:
         size: (height, width) of the window.
@@ -256,7 +256,7 @@ class Crop(Augmentation):
 
 @dataclasses.dataclass(frozen=True)
 class Erase(Augmentation):
-    """Replaces one random rectangle of an image by the mean colour; see :func:`random_erase`.
+    """Replaces one random rectangle of an image by the mean colour; see `random_erase`.
 
     Attributes:
         probability: of an image being erased at all.

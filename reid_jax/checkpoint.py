@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints:
-    """``checkpoints/last`` (the two newest) and ``checkpoints/best`` (one) of a work directory.
+    """`checkpoints/last` (the two newest) and `checkpoints/best` (one) of a work directory.
 
     Leaves are saved as host arrays, so a checkpoint does not depend on the kind or the number of
     devices. With several processes every process calls every method.
@@ -45,7 +45,7 @@ class Checkpoints:
         Args:
             state: tree of arrays.
             step: number of steps taken.
-            kind: ``"last"`` or ``"best"``.
+            kind: `"last"` or `"best"`.
             score: what made it the best, in [0, 1].
         """
         metadata = {"score": score}
@@ -118,7 +118,7 @@ class Checkpoints:
         self._managers["last"].reload()
 
     def forget_best_after(self, step: int) -> None:
-        """Drops a best state from beyond a step that the run goes on from: it will be met again."""
+        """Deletes best states newer than `step`, which the resumed run will reach again."""
         manager = self._managers["best"]
         for later in [known for known in manager.all_steps() if known > step]:
             manager.delete(later)
@@ -134,7 +134,7 @@ class Checkpoints:
         A checkpoint that cannot be read is reported, left where it is, and the one before it taken.
 
         Args:
-            template: ``{"params": ..., "batch_stats": ...}`` of the model.
+            template: `{"params": ..., "batch_stats": ...}` of the model.
         Raises:
             ValueError: if checkpoints are there and none can be read. The last state is not taken
                 for a best one: it would be another result.
@@ -154,7 +154,7 @@ class Checkpoints:
         return None if found is None else found[0]
 
     def best_score(self) -> float | None:
-        """The score that :meth:`restore_best` would restore, or None."""
+        """The score that `restore_best` would restore, or None."""
         manager = self._managers["best"]
         step = manager.latest_step()
         if step is None:

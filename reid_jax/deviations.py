@@ -1,4 +1,4 @@
-"""Where the code differs from a paper: the ``Deviation:`` notes of docstrings, for reports."""
+"""Where the code differs from a paper: the `Deviation:` notes of docstrings, for reports."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["deviations"]
 
 
 def deviations(documented: Iterable[Any]) -> tuple[str, ...]:
-    """Collects the ``Deviation:`` notes in the docstrings of what a run used.
+    """Collects the `Deviation:` notes in the docstrings of what a run used.
 
     Args:
         documented: functions or classes.
 
     Returns:
-        ``"name: note"`` for each note that tells of a deviation, in the order given, without
+        `"name: note"` for each note that tells of a deviation, in the order given, without
         repeats.
     """
     notes = []

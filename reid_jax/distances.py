@@ -77,7 +77,7 @@ def unit_rows(rows: jax.Array) -> jax.Array:
         rows: [..., D], any real dtype.
 
     Returns:
-        Like ``rows``. A row of zeros stays zero, and one shorter than 1e-6 stays shorter than 1.
+        Like `rows`. A row of zeros stays zero, and one shorter than 1e-6 stays shorter than 1.
     """
     squared = jnp.sum(rows**2, axis=-1, keepdims=True)
     return rows * lax.rsqrt(jnp.maximum(squared, 1e-12))

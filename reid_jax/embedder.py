@@ -36,10 +36,10 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Version of the files that :meth:`Embedder.save` writes."""
+"""Version of the files that `Embedder.save` writes."""
 
 TRAINING_FILE = "training.json"
-"""What a training keeps beside its checkpoints; :func:`reid_jax.fit` writes it."""
+"""What a training keeps beside its checkpoints; `reid_jax.fit` writes it."""
 
 RECORD_FILE, VARIABLES_FILE = "embedder.json", "variables.safetensors"
 Images = Source | Sequence[Any] | np.ndarray
@@ -49,9 +49,9 @@ Images = Source | Sequence[Any] | np.ndarray
 class Embedder:
     """A network with its variables and all that it needs at test.
 
-    ``embedder(images)`` gives an embedding of each image, ``embedder.distances(queries, gallery)``
+    `embedder(images)` gives an embedding of each image, `embedder.distances(queries, gallery)`
     the distances between images; a network that scores pairs (csn) has only those. Images are
-    paths, uint8 RGB arrays [H, W, 3], or a :class:`~reid_jax.data.Source`, of any number: they are
+    paths, uint8 RGB arrays [H, W, 3], or a `Source`, of any number: they are
     read and embedded batch by batch.
 
     Attributes:
@@ -136,7 +136,7 @@ class Embedder:
 
     @property
     def embed(self) -> Embed:
-        """``embed(variables, images [B, H, W, 3]) -> [B, D]``, for images of any one size.
+        """`embed(variables, images [B, H, W, 3]) -> [B, D]`, for images of any one size.
 
         Raises:
             ValueError: if the network scores pairs.
@@ -156,7 +156,7 @@ class Embedder:
             images: N paths, uint8 RGB arrays, or a source.
 
         Returns:
-            [N, D] float32, of unit length if ``scoring.normalise``.
+            [N, D] float32, of unit length if `scoring.normalise`.
 
         Raises:
             ValueError: if there is no image, some cannot be read (all are named), or the network
@@ -197,7 +197,7 @@ class Embedder:
             [Q, G] float32, smaller is more alike: squared Euclidean, or minus the score of a pair.
 
         Raises:
-            ValueError: as :meth:`__call__`.
+            ValueError: as `__call__`.
         """
         if not self.scores_pairs:
             return np.asarray(squared_euclidean(self(queries), self(gallery)))
@@ -212,10 +212,10 @@ class Embedder:
             images: N images.
 
         Returns:
-            ``distance_of(query_rows [Q], gallery_rows [G]) -> [Q, G]``, smaller is more alike.
+            `distance_of(query_rows [Q], gallery_rows [G]) -> [Q, G]`, smaller is more alike.
 
         Raises:
-            ValueError: as :meth:`__call__`.
+            ValueError: as `__call__`.
         """
         listed = images if isinstance(images, _Joined) else data.as_images(images)
         if self.scores_pairs:
@@ -263,7 +263,7 @@ class Embedder:
     # Files -------------------------------------------------------------------------------------
 
     def as_json(self) -> dict[str, Any]:
-        """All but the variables, as :meth:`save` and a run keep it."""
+        """All but the variables, as `save` and a run keep it."""
         return {
             "format": FORMAT,
             "network": models.describe(self.model),
@@ -277,8 +277,8 @@ class Embedder:
         """The embedder of a record and its variables.
 
         Args:
-            record: of :meth:`as_json`.
-            variables: ``params`` and ``batch_stats``, NumPy arrays.
+            record: of `as_json`.
+            variables: `params` and `batch_stats`, NumPy arrays.
             where: the record's place, for messages.
 
         Raises:
@@ -337,7 +337,7 @@ class Embedder:
 
     @classmethod
     def load(cls, directory: epath.PathLike) -> Embedder:
-        """Opens a model that :meth:`save` wrote.
+        """Opens a model that `save` wrote.
 
         Raises:
             FileNotFoundError: if the directory holds none.
@@ -370,11 +370,11 @@ class Embedder:
         """Opens the network of a training: its best state on validation, else its last.
 
         Args:
-            workdir: that :func:`reid_jax.fit` or ``experiments/run.py`` wrote.
+            workdir: that `reid_jax.fit` or `experiments/run.py` wrote.
 
         Raises:
             FileNotFoundError: if the directory holds no training, or no checkpoint yet.
-            ValueError: as :meth:`load`.
+            ValueError: as `load`.
         """
         record, model, trained = read_training(workdir)
         _, variables = models.single_image(model, trained)
@@ -385,10 +385,10 @@ def read_training(workdir: epath.PathLike) -> tuple[dict[str, Any], nn.Module, A
     """Opens what a training left: its best state on validation, else its last.
 
     Args:
-        workdir: that :func:`reid_jax.fit` or ``experiments/run.py`` wrote.
+        workdir: that `reid_jax.fit` or `experiments/run.py` wrote.
 
     Returns:
-        (record, model, variables): what stands in ``training.json``; the network that was trained,
+        (record, model, variables): what stands in `training.json`; the network that was trained,
         heads included; and its variables.
 
     Raises:

@@ -20,7 +20,7 @@ def require(module: str) -> ModuleType:
     """Imports a library of an extra, or a module of one.
 
     Args:
-        module: such as ``"sklearn.manifold"``.
+        module: such as `"sklearn.manifold"`.
 
     Returns:
         The module.

@@ -62,7 +62,7 @@ def as_row_keys(keys: jax.Array | np.ndarray | None, num_rows: int) -> jax.Array
     """Reads the keys of a batch's rows.
 
     Args:
-        keys: ``jax.random`` keys [num_rows], or threefry key data [num_rows, 2] uint32.
+        keys: `jax.random` keys [num_rows], or threefry key data [num_rows, 2] uint32.
         num_rows: rows of the batch.
 
     Returns:

@@ -1,11 +1,11 @@
 """Several devices and several hosts: the only module that names pmap, collectives and processes.
 
-Inside a step every function takes ``axis_name``. ``None`` means that the full batch is on this
+Inside a step every function takes `axis_name`. `None` means that the full batch is on this
 device, and the result is the same as on any number of devices that share it.
 
-Gradients: a loss built from :func:`total` or :func:`mean` is the global scalar on every device, and
+Gradients: a loss built from `total` or `mean` is the global scalar on every device, and
 its gradient on one device is the number of devices times that device's share. Averaging the
-gradients over the devices with :func:`cross_mean` therefore gives the gradient of the full batch.
+gradients over the devices with `cross_mean` therefore gives the gradient of the full batch.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ AXIS = "rows"
 def initialize() -> None:
     """Joins this process to the others of the job; must run before any other JAX call.
 
-    Several processes are recognised by ``JAX_COORDINATOR_ADDRESS`` (with ``JAX_NUM_PROCESSES`` and
-    ``JAX_PROCESS_ID``), by a Cloud TPU host, or by a Slurm or Open MPI job of more than one task;
+    Several processes are recognised by `JAX_COORDINATOR_ADDRESS` (with `JAX_NUM_PROCESSES` and
+    `JAX_PROCESS_ID`), by a Cloud TPU host, or by a Slurm or Open MPI job of more than one task;
     anything else is a single process and nothing is done.
 
     Raises:
-        ValueError: if ``JAX_COORDINATOR_ADDRESS`` is set and one of the other two is not.
+        ValueError: if `JAX_COORDINATOR_ADDRESS` is set and one of the other two is not.
     """
     environ = os.environ
     if environ.get("JAX_COORDINATOR_ADDRESS"):
@@ -145,7 +145,7 @@ def gather(rows: jax.Array, *, axis_name: str | None) -> jax.Array:
 
 
 def global_row_index(num_rows: int, *, axis_name: str | None) -> jax.Array:
-    """[num_rows] int32: where this device's rows stand in what :func:`gather` returns."""
+    """[num_rows] int32: where this device's rows stand in what `gather` returns."""
     first = 0 if axis_name is None else lax.axis_index(axis_name) * num_rows
     return first + jnp.arange(num_rows, dtype=jnp.int32)
 
@@ -222,7 +222,7 @@ def shard(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[s
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """A copy of each leaf on every device, ready to be donated to :func:`pmap_step`.
+    """A copy of each leaf on every device, ready to be donated to `pmap_step`.
 
     The copy is always a new buffer: a donated input must not be the caller's own array.
     """
@@ -231,18 +231,18 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 
 def num_devices(devices: Sequence[jax.Device]) -> int:
-    """How many devices share a batch, of which ``devices`` are this process's."""
+    """How many devices share a batch, of which `devices` are this process's."""
     return len(devices) * jax.process_count()
 
 
 def pmap_step(
     step: Callable[..., Any], devices: Sequence[jax.Device], *, donate: bool = True
 ) -> Callable[..., Any]:
-    """``step(state, batch, *constants) -> (state, metrics)`` over all devices, the state donated.
+    """`step(state, batch, *constants) -> (state, metrics)` over all devices, the state donated.
 
-    ``step`` must have been made with ``axis_name=AXIS``. The state and the constants have no device
-    axis (see :func:`replicate`), the batch has one (see :func:`shard`). With ``donate=False`` the
-    state is only read, and ``step`` may give back any tree that is the same on every device.
+    `step` must have been made with `axis_name=AXIS`. The state and the constants have no device
+    axis (see `replicate`), the batch has one (see `shard`). With `donate=False` the
+    state is only read, and `step` may give back any tree that is the same on every device.
     """
 
     def call(state: Any, batch: Any, *constants: Any) -> Any:
@@ -260,7 +260,7 @@ def pmap_step(
 
 
 def map_rows(function: Callable[..., Any], constants: Any, *, num_rows: int) -> Callable[..., Any]:
-    """``function(constants, rows [N, ...]) -> [N, ...]`` on blocks of rows, over local devices.
+    """`function(constants, rows [N, ...]) -> [N, ...]` on blocks of rows, over local devices.
 
     Args:
         function: treats rows independently.
@@ -268,7 +268,7 @@ def map_rows(function: Callable[..., Any], constants: Any, *, num_rows: int) -> 
         num_rows: the most rows of one call, rounded up to what the devices divide. Every call runs
             with that many, padded by repetition, so there is one compilation.
     Returns:
-        ``call(rows [n, ...]) -> [n, ...]`` for n up to ``num_rows``: the padding is cut off again,
+        `call(rows [n, ...]) -> [n, ...]` for n up to `num_rows`: the padding is cut off again,
         so no row is lost and none is added.
     """
     devices = jax.local_devices()
@@ -285,14 +285,14 @@ def map_rows(function: Callable[..., Any], constants: Any, *, num_rows: int) -> 
 
 
 def host_share(num_items: int) -> slice:
-    """This process's contiguous share of items; :func:`gather_shares` puts the shares together."""
+    """This process's contiguous share of items; `gather_shares` puts the shares together."""
     per_host = -(-num_items // jax.process_count())
     first = min(jax.process_index() * per_host, num_items)
     return slice(first, min(first + per_host, num_items))
 
 
 def gather_shares(share: np.ndarray, num_items: int) -> np.ndarray:
-    """[num_items, ...] on every process from each one's :func:`host_share` of the rows."""
+    """[num_items, ...] on every process from each one's `host_share` of the rows."""
     if jax.process_count() == 1:
         return share
     per_host = -(-num_items // jax.process_count())

@@ -24,7 +24,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 """Standard deviation of ImageNet's colours, in the same units."""
 
 MEANS_OF_TRAINING = ("channel", "image")
-"""What ``mean`` may name in the place of numbers: the mean colour or image of the training set."""
+"""What `mean` may name in the place of numbers: the mean colour or image of the training set."""
 
 Size = tuple[int, int]
 
@@ -33,19 +33,19 @@ Size = tuple[int, int]
 class Preprocess:
     """The one owner of pixels: size, window, mean, deviation and augmentation.
 
-    In training an image of ``size`` goes through the augmentations of stored pixels, mean and
-    deviation, a random window of ``crop``, and the augmentations of what the network sees; at test
+    In training an image of `size` goes through the augmentations of stored pixels, mean and
+    deviation, a random window of `crop`, and the augmentations of what the network sees; at test
     the image is resized to the network's input at once. Each augmentation has a stream of random
     keys of its own.
 
     Attributes:
         size: (height, width) to which images are resized when they are read for training.
         crop: (height, width) of the window that the network sees in training, and of its input at
-            test; None sees all of ``size``.
-        mean: what is subtracted, RGB in [0, 255]: [3], or [*size, 3]; ``"channel"`` and ``"image"``
-            stand for the training images' mean colour and mean image until :meth:`fitted`.
+            test; None sees all of `size`.
+        mean: what is subtracted, RGB in [0, 255]: [3], or [*size, 3]; `"channel"` and `"image"`
+            stand for the training images' mean colour and mean image until `fitted`.
         std: [3], what the difference is divided by.
-        augmentations: objects of :mod:`reid_jax.augment`, in the order in which they are applied
+        augmentations: objects of `reid_jax.augment`, in the order in which they are applied
             before, and after, the mean is subtracted.
     Raises:
         ValueError: if a size, a mean or a deviation has another form.
@@ -167,7 +167,7 @@ class Preprocess:
         return self.test(images)[:, top : top + height, left : left + width]
 
     def as_json(self) -> dict[str, Any]:
-        """What :meth:`from_json` takes: plain containers, numbers and text."""
+        """What `from_json` takes: plain containers, numbers and text."""
         mean: Any = self.mean
         if self.is_fitted and mean.ndim == 1:
             mean = mean.tolist()
@@ -187,7 +187,7 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, described: Mapping[str, Any]) -> Preprocess:
-        """The object of which :meth:`as_json` gave the description.
+        """The object of which `as_json` gave the description.
 
         Raises:
             ValueError: if the description names an augmentation that is not known.

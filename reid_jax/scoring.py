@@ -22,7 +22,7 @@ STRIDE = 32
 """Pixels of the image for each position of a ResNet's last map."""
 
 Embed = Callable[[Any, jax.Array], jax.Array]
-"""``embed(variables, images [B, H, W, 3]) -> [B, D]``."""
+"""`embed(variables, images [B, H, W, 3]) -> [B, D]`."""
 
 Parts = dict[str, jax.Array]
 """What one image brings to a comparison with another."""
@@ -45,7 +45,7 @@ class Scoring:
         shortlist: score only the N gallery images of each query that are nearest by descriptor; 0
             scores all.
     Raises:
-        ValueError: for a ``test_mode`` that is not known.
+        ValueError: for a `test_mode` that is not known.
     """
 
     normalise: bool = True
@@ -63,7 +63,7 @@ class Scoring:
 
 @functools.lru_cache(maxsize=64)
 def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -> Embed:
-    """The network as a function of one size of images, see :class:`Scoring`."""
+    """The network as a function of one size of images, see `Scoring`."""
     # Cached, so that embedders of one network with other variables share what is compiled.
     finish = unit_rows if scoring.normalise else lambda embeddings: embeddings
 
@@ -89,7 +89,7 @@ def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -
 def pair_functions(
     model: nn.Module, preprocess: Preprocess, scoring: Scoring
 ) -> tuple[Callable[[Any, jax.Array], Parts], Callable[[Any, Parts, Parts], jax.Array]]:
-    """``embed(variables, images) -> parts``, and ``score(variables, parts_a, parts_b) -> [P]``."""
+    """`embed(variables, images) -> parts`, and `score(variables, parts_a, parts_b) -> [P]`."""
 
     def embed(variables: Any, images: jax.Array) -> Parts:
         parts: Any = model.apply(variables, preprocess.test(images), method="embed")

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -229,3 +230,12 @@ print(sorted({"tensorflow", "torch"} & set(sys.modules)))
     command = [sys.executable, "-W", "ignore", "-c", program]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_docstrings_have_one_dialect():
+    """Names stand in single backticks; there are no roles and no double ones."""
+    for part in ("reid_jax", "experiments", "data_prep"):
+        for path in sorted((ROOT / part).rglob("*.py")):
+            text = path.read_text()
+            assert "``" not in text, path
+            assert not re.search(r":(func|class|mod|meth|attr|data):`", text), path

@@ -3,10 +3,10 @@
     python experiments/benchmarks/correlation.py
 
 The shapes are those of csn at levels 2 and 3, and the 20x7 of the project's first measurements.
-PyTorch's ``conv2d(groups=...)`` on the same numbers runs beside, where it is installed. The methods
+PyTorch's `conv2d(groups=...)` on the same numbers runs beside, where it is installed. The methods
 take turns, so that another load on the machine meets all of them; the best round counts. A pause
 before each lets the threads of the one before stop waiting for work. A method that takes longer
-than ``--once_above`` seconds runs once.
+than `--once_above` seconds runs once.
 """
 
 from __future__ import annotations

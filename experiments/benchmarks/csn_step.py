@@ -7,7 +7,7 @@
 A step is the whole of it: both images of each pair at 160 x 60, forward, all losses, backward and
 Adam, in float32, levels 2 and 3. Ours and PyTorch's (the same network, tests/references/torch_csn)
 take turns, so that another load on the machine meets both; the best round counts. A pause before
-each lets the threads of the one before stop waiting for work. ``--score`` times pairs at once
+each lets the threads of the one before stop waiting for work. `--score` times pairs at once
 through the whole network, as in Section 4.2 of the paper, and from cached parts.
 """
 

@@ -3,9 +3,9 @@
     python experiments/benchmarks/mean_codes.py                      # as at the small scale
     python experiments/benchmarks/mean_codes.py --width 64 --size 256x128 --rounds 2   # the paper's
 
-``exact`` embeds all training images (912 in the paper) before each step, ``bank`` once an epoch,
+`exact` embeds all training images (912 in the paper) before each step, `bank` once an epoch,
 set1 (classification alone) never. The three take turns, so that another load on the machine meets
-all; the best round counts. A round of ``bank`` is a step, to which its share of the pass over all
+all; the best round counts. A round of `bank` is a step, to which its share of the pass over all
 images is added.
 """
 

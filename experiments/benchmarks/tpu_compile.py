@@ -3,7 +3,7 @@
     pip install libtpu
     python experiments/benchmarks/tpu_compile.py
 
-Compiles ahead of time for the chips of ``--topology``: the depthwise correlation by every method,
+Compiles ahead of time for the chips of `--topology`: the depthwise correlation by every method,
 forward and with its gradients, and the paper's training step, 256 pairs over all chips. The time is
 the compiler's own estimate, not a measurement ("-" where it has none, as for FFT); memory is what a
 chip needs beside arguments and results.

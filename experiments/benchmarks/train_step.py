@@ -5,7 +5,7 @@
 A step is forward, softmax cross-entropy, backward and SGD with momentum, in float32, on one device.
 The three are timed in turn, round by round, so that a machine shared with others slows all of them.
 The ratios are of the best rounds. PyTorch is left out where it is missing, and so is plain
-Flax with ``--skip flax`` (it takes a minute to compile).
+Flax with `--skip flax` (it takes a minute to compile).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The configuration of a run: every key of every experiment, with its type, minimum and meaning.
 
-A :class:`Config` is checked when it is made, by ``dataclasses.replace`` too, and never changes.
-``python -m experiments.config`` prints ``docs/config.md``.
+A `Config` is checked when it is made, by `dataclasses.replace` too, and never changes.
+`python -m experiments.config` prints `docs/config.md`.
 """
 
 from experiments.config.sections import (

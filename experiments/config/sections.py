@@ -341,7 +341,7 @@ class Config:
 
     Raises:
         ValueError: from here and from each section, for a value of another type, below its minimum
-            or not among the known ones, and by :func:`check`.
+            or not among the known ones, and by `check`.
     """
 
     objective: Annotated[
@@ -452,7 +452,7 @@ def changed(config: Config, **changes: Any) -> Config:
 
     Args:
         config: is left as it is.
-        **changes: ``objective=`` and ``dataset=`` by value; of a section a mapping of its changed
+        **changes: `objective=` and `dataset=` by value; of a section a mapping of its changed
             keys, or the whole section anew.
     """
     return dataclasses.replace(
@@ -468,5 +468,5 @@ def changed(config: Config, **changes: Any) -> Config:
 
 @functools.cache
 def annotations(cls: type) -> dict[str, Any]:
-    """The annotation of each field of a section, or of :class:`Config`."""
+    """The annotation of each field of a section, or of `Config`."""
     return typing.get_type_hints(cls, include_extras=True)

@@ -1,4 +1,4 @@
-"""A configuration as text: ``section.key=value``, JSON, a table, and the page of all keys."""
+"""A configuration as text: `section.key=value`, JSON, a table, and the page of all keys."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ __all__ = [
 
 
 def parse_overrides(config: Config, overrides: Iterable[str]) -> Config:
-    """The config with each ``section.key=value``, read by the key's annotation.
+    """The config with each `section.key=value`, read by the key's annotation.
 
     The values may need each other: the config is checked when all are set. Where
-    ``model.start_from`` is set and ``model.start_exp`` is not, the latter becomes empty: the
+    `model.start_from` is set and `model.start_exp` is not, the latter becomes empty: the
     directory then holds a run of its own.
 
     Raises:
@@ -60,20 +60,20 @@ def parse_overrides(config: Config, overrides: Iterable[str]) -> Config:
 
 
 def as_dict(config: Config) -> dict[str, Any]:
-    """The config as the tree of sections that JSON gives back, from which :func:`from_dict` is."""
+    """The config as the tree of sections that JSON gives back, from which `from_dict` is."""
     return json.loads(to_json(config))
 
 
 def to_json(config: Config) -> str:
-    """The config as JSON, from which :func:`from_json` makes an equal one."""
+    """The config as JSON, from which `from_json` makes an equal one."""
     return json.dumps(dataclasses.asdict(config), indent=2)
 
 
 def from_json(text: str) -> Config:
-    """The config of :func:`to_json`.
+    """The config of `to_json`.
 
     Raises:
-        ValueError: as :func:`from_dict`.
+        ValueError: as `from_dict`.
     """
     return from_dict(json.loads(text))
 
@@ -113,7 +113,7 @@ def _compare_keys(prefix: str, given: Iterable[str], known: Iterable[str]) -> No
 
 
 def load_config(path: epath.PathLike) -> Config:
-    """The config in a file: the ``config.json`` of a run, or one that :func:`to_json` wrote.
+    """The config in a file: the `config.json` of a run, or one that `to_json` wrote.
 
     Raises:
         FileNotFoundError: if there is no such file.

@@ -1,7 +1,7 @@
 """One value by its annotation: checked, read from the text of a command line, and described.
 
-An annotation is that of a field or of a row's key: ``Annotated[int, Meta(ge=1)]``, a ``Literal`` of
-known values, a tuple of these, or one of them ``| None``. msgspec decides what fits.
+An annotation is that of a field or of a row's key: `Annotated[int, Meta(ge=1)]`, a `Literal` of
+known values, a tuple of these, or one of them `| None`. msgspec decides what fits.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def checked(name: str, value: Any, annotation: Any) -> Any:
 def parsed(name: str, text: str, annotation: Any) -> Any:
     """The value that a text stands for.
 
-    A str takes the text as it is; a tuple ``(128,64)``, ``128,64``, ``[128, 64]`` or ``()``; a bool
-    true or false; what may be None also ``none``.
+    A str takes the text as it is; a tuple `(128,64)`, `128,64`, `[128, 64]` or `()`; a bool
+    true or false; what may be None also `none`.
 
     Raises:
-        ValueError: as :func:`checked`.
+        ValueError: as `checked`.
     """
     if text in known_values(annotation):
         return text
@@ -67,7 +67,7 @@ def parsed(name: str, text: str, annotation: Any) -> Any:
 
 
 def known_values(annotation: Any) -> tuple[Any, ...]:
-    """The values that the ``Literal`` of an annotation names."""
+    """The values that the `Literal` of an annotation names."""
     return tuple(
         value
         for branch in _branches(annotation)
@@ -82,13 +82,13 @@ def takes_none(annotation: Any) -> bool:
 
 
 def type_text(annotation: Any) -> str:
-    """What an annotation allows, in words: ``float or none``, or the known values."""
+    """What an annotation allows, in words: `float or none`, or the known values."""
     parts = [_branch_text(branch) for branch in _given(annotation)]
     return " or ".join(parts + ["none"] * _none_is_none(annotation))
 
 
 def limits_text(annotation: Any) -> str:
-    """The limits of a number, or of each item of a tuple, in words: ``at least 1``."""
+    """The limits of a number, or of each item of a tuple, in words: `at least 1`."""
     found = []
     for branch in _given(annotation):
         if typing.get_origin(_plain(branch)) is tuple:

@@ -39,12 +39,12 @@ FIGURES: dict[str, PaperFigure] = {k: v for m in _PAPERS for k, v in m.FIGURES.i
 
 
 def method_of(exp: str) -> str:
-    """Name of the paper of an experiment, such as ``clever``; '' for a config of one's own."""
+    """Name of the paper of an experiment, such as `clever`; '' for a config of one's own."""
     name = exp.partition(":")[0]
     return next((m.__name__.rpartition(".")[2] for m in _PAPERS if name in m.EXPERIMENTS), "")
 
 
 def notes_of(exp: str) -> str:
-    """The docstring of an experiment's paper, whose ``Deviation:`` notes belong in its report."""
+    """The docstring of an experiment's paper, whose `Deviation:` notes belong in its report."""
     method = method_of(exp)
     return next((m.__doc__ or "" for m in _PAPERS if m.__name__.endswith(f".{method}")), "")

@@ -11,12 +11,12 @@ Re-identification by Batch-contrastive Loss", ACML 2018; Tables 1 and 2, Figure 
 | softmax_duke             | Table 2, Baseline  | 73.31  | 53.25 |
 | batch_contrastive_duke   | Table 2, Ours      | 78.19  | 58.64 |
 
-The paper fine-tunes from ImageNet, averages 5 runs (``--repeats=5``) and takes 50,000 steps of 16
+The paper fine-tunes from ImageNet, averages 5 runs (`--repeats=5`) and takes 50,000 steps of 16
 images. Its numbers come from the data sets' own evaluation code, whose AP is the trapezoid's.
 
 Deviation: the paper gives neither tau nor the rate of the centers; 1.0 and 0.5 here.
 Deviation: the paper's ResNet-50 is Caffe's, with the stride in a stage's first 1x1 convolution;
-    ``model.stride`` is torchvision's, whose weights can be loaded.
+    `model.stride` is torchvision's, whose weights can be loaded.
 Deviation: momentum, weight decay and mirroring are not given; 0.9, 5e-4 and a half here.
 """
 

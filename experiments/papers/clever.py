@@ -18,15 +18,15 @@ Tables 1 and 2.
 | clever_cuhk01 (Table 2)        | 70.90  | 90.86  | 94.92   |
 | clever_viper (Table 2)         | 52.33  | 79.41  | 88.53   |
 
-``clever_pretrain`` trains on CUHK03 and Market-1501 together and says how well that does on VIPeR,
-of which it has seen nothing. ``clever_cuhk01`` and ``clever_viper`` go on from ``start_from``, its
+`clever_pretrain` trains on CUHK03 and Market-1501 together and says how well that does on VIPeR,
+of which it has seen nothing. `clever_cuhk01` and `clever_viper` go on from `start_from`, its
 place by default, where that run is made if it is missing: first the new identification head alone,
-then everything. With ``start_from=`` they train on their own data set, from scratch.
-``row=frw_ic`` is CNN-FRW-IC of Jin et al., with which Table 2 compares. ``bn_eval=batch`` tests as
+then everything. With `start_from=` they train on their own data set, from scratch.
+`row=frw_ic` is CNN-FRW-IC of Jin et al., with which Table 2 compares. `bn_eval=batch` tests as
 their code does: batch norm takes the statistics of the query images, and those of the gallery.
 
-``inter_grad`` is what the inter-center loss trains, which the paper leaves open: ``through_update``
-(the network, through the centers' step), ``centers`` (the centers alone) or ``none``.
+`inter_grad` is what the inter-center loss trains, which the paper leaves open: `through_update`
+(the network, through the centers' step), `centers` (the centers alone) or `none`.
 
 Deviation: the code that the paper builds on draws the identity of a positive pair uniformly; here
     an epoch is one shuffled pass over the images, with a partner from the other camera.
@@ -158,7 +158,7 @@ def finetune(
     start_from: str = PRETRAINED,
     **keys: object,
 ) -> Config:
-    """A row of Table 2 on a small data set, after a run of :func:`pretrain` with the same row."""
+    """A row of Table 2 on a small data set, after a run of `pretrain` with the same row."""
     start_exp = ""
     if start_from == PRETRAINED:
         start_exp = PRETRAINING if row == "clever_iv" else f"{PRETRAINING}:row={row}"

@@ -16,8 +16,8 @@ CVPR 2018; Tables 2 to 5, Figure 4.
 | row=c2, (L2, L3, L4) with central crops                  | 82.00  | 96.40  | 98.55   |
 | row=l2l3l4                                               | 86.45  | 97.50  | 99.10   |
 
-The other switches of the network are ``--set model.trunk=table5``, ``--set model.sim_grid=20x8``
-and ``--set model.f4=5``. ``experiments/evaluate.py --shortlist 100`` scores only the 100 gallery
+The other switches of the network are `--set model.trunk=table5`, `--set model.sim_grid=20x8`
+and `--set model.f4=5`. `experiments/evaluate.py --shortlist 100` scores only the 100 gallery
 images of each query that are nearest by descriptor, which the protocol's name then says.
 
 Deviation: an epoch has as many positive pairs as the training set has across cameras, its shifted

@@ -1,4 +1,4 @@
-"""An experiment by name, its rows by ``key=value``, and the printed numbers beside them."""
+"""An experiment by name, its rows by `key=value`, and the printed numbers beside them."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Experiment:
     """The rows of a paper that one function describes.
 
     Attributes:
-        config: ``config(scale, **row)`` gives every value of the run.
-        paper: the printed numbers, fractions by metric, of each printed row: ``key=value,...`` as
-            after the colon of ``--exp``, '' for the row of the defaults.
+        config: `config(scale, **row)` gives every value of the run.
+        paper: the printed numbers, fractions by metric, of each printed row: `key=value,...` as
+            after the colon of `--exp`, '' for the row of the defaults.
     """
 
     config: Callable[..., Config]
@@ -49,7 +49,7 @@ class PaperTable:
 
     Attributes:
         title: as printed, with its number.
-        columns: metrics, by their names in ``results.json``; ``PROTOCOL/METRIC`` where it is not
+        columns: metrics, by their names in `results.json`; `PROTOCOL/METRIC` where it is not
             the protocol of the run.
         literature: the rows of other methods, a label and a fraction (or None) for each column.
         rows: the paper's own rows: a label, its experiment, and a fraction (or None) for each
@@ -66,13 +66,13 @@ class PaperTable:
 
 @dataclasses.dataclass(frozen=True)
 class PaperComplexity:
-    """A table of what networks cost, which no run measures; see :mod:`experiments.complexity`.
+    """A table of what networks cost, which no run measures; see `experiments.complexity`.
 
     Attributes:
         title: as printed, with its number.
         literature: label, millions of parameters, GFLOPs and depth of other methods' networks.
         printed: the same three of the paper's own, by the networks' names in
-            :mod:`experiments.complexity`.
+            `experiments.complexity`.
     """
 
     title: str
@@ -85,7 +85,7 @@ class PaperFigure:
     """A figure of a paper.
 
     Attributes:
-        draw: name of the function in :mod:`experiments.figures` that draws it.
+        draw: name of the function in `experiments.figures` that draws it.
         rows: heading to experiment.
         protocol: that it shows, where it is not the experiments' own.
     """
@@ -122,9 +122,9 @@ def _identity(config: Config) -> list:
 
 
 def with_keys_of(base: Callable[..., Config]) -> Callable[[Callable], Callable]:
-    """Decorates ``function(scale, *, own keys, **row)``, which hands ``row`` on to ``base``.
+    """Decorates `function(scale, *, own keys, **row)`, which hands `row` on to `base`.
 
-    The keys of ``base`` are then keys of the function's experiments too.
+    The keys of `base` are then keys of the function's experiments too.
     """
 
     def decorate(function: Callable[..., Config]) -> Callable[..., Config]:
@@ -147,7 +147,7 @@ def row_keys(experiment: Experiment) -> dict[str, inspect.Parameter]:
 
 
 def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str) -> Config:
-    """The config of ``NAME[:key=value,...]``.
+    """The config of `NAME[:key=value,...]`.
 
     Raises:
         ValueError: for an unknown name, key or value, with the known ones, or a key given twice.
@@ -176,6 +176,6 @@ def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str)
 def slug(exp: str) -> str:
     """An experiment as the name of a directory that every shell and file system takes.
 
-    ``clever_pretrain:row=ic`` is ``clever_pretrain-row-ic``.
+    `clever_pretrain:row=ic` is `clever_pretrain-row-ic`.
     """
     return re.sub(r"[^A-Za-z0-9_.+-]+", "-", exp).strip("-")

@@ -14,8 +14,8 @@ Re-identification", ACM TOMM 2017; Tables II to VII, Figures 4 to 9.
 | identif_verif_market (loss=iv)            | 79.51  | 59.87 |
 | loss=contrastive (Sec. IV-B)              | 75.12  | 53.32 |
 
-Losses: ``i`` identification alone, on single images; ``v`` verification alone; ``iv`` both;
-``contrastive`` identification and the contrastive loss in the place of verification. The paper
+Losses: `i` identification alone, on single images; `v` verification alone; `iv` both;
+`contrastive` identification and the contrastive loss in the place of verification. The paper
 fine-tunes from ImageNet; mAP is the trapezoid's.
 
 Deviation: the paper trains the single losses "until convergence"; here 50 epochs (i) and 95 (v) for
@@ -253,7 +253,7 @@ _OXFORD = {
 
 
 def _row(backbone: str, loss: str) -> str:
-    """``key=value,...`` of a row, with what differs from the defaults."""
+    """`key=value,...` of a row, with what differs from the defaults."""
     parts = [f"backbone={backbone}"] * (backbone != "resnet50") + [f"loss={loss}"] * (loss != "iv")
     return ",".join(parts)
 

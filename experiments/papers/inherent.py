@@ -12,10 +12,10 @@ for Person Re-Identification", AVSS 2019; Table 1, Figure 3.
 | row=set2, + compact loss  | 70.2   | 88.2   | 92.8    | 96.7    | 53.5 |
 | inherent_pku (row=set3), + scatter loss | 71.5 | 90.8 | 95.6 | 98.9 | 56.8 |
 
-``means``: ``exact`` computes the mean codes of all identities anew before each step, as the paper
-says; ``bank`` keeps the last code of each image and computes all anew once an epoch.
-``lr_schedule``: ``constant``, as printed, or ``exponential`` to a thousandth from the middle of the
-training on. The protocol ``single-query-swapped`` asks with the second camera.
+`means`: `exact` computes the mean codes of all identities anew before each step, as the paper
+says; `bank` keeps the last code of each image and computes all anew once an epoch.
+`lr_schedule`: `constant`, as printed, or `exponential` to a thousandth from the middle of the
+training on. The protocol `single-query-swapped` asks with the second camera.
 
 Deviation: input size, weight decay, number of splits, P and K are not given; 256x128, 5e-4, 1 and 8
     x 4 here.
@@ -54,7 +54,7 @@ def inherent(
     scatter_cap: float = 0.0,
     lr_schedule: Literal["constant", "exponential"] = "constant",
 ) -> Config:
-    """A row of Table 1; without ``means``, those of the scale."""
+    """A row of Table 1; without `means`, those of the scale."""
     small = scale == "small"
     config = changed(_reduced(_paper()) if small else _paper(), dataset=dataset)
     if lr_schedule == "exponential":

@@ -63,7 +63,7 @@ def fingerprint_of_training(source: Source) -> dict[str, str]:
         source: the training images; each is read once.
 
     Returns:
-        ``people`` and ``files``, each the sorted 64-bit digests in base64.
+        `people` and `files`, each the sorted 64-bit digests in base64.
     """
     people, files = _digests(source)
     return {"people": _packed(people), "files": _packed(files)}
@@ -73,7 +73,7 @@ def overlap(records: Iterable[Mapping[str, Any]], sources: Iterable[Source]) -> 
     """Compares what was trained on with what is tested.
 
     Args:
-        records: of :func:`fingerprint_of_training`, one for each training that the variables went
+        records: of `fingerprint_of_training`, one for each training that the variables went
             through.
         sources: of the test.
 

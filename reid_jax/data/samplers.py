@@ -118,8 +118,8 @@ class UniformSampler:
 class IdentitySampler:
     """Batches of P identities with K images each (PxK).
 
-    Each epoch passes over the identities in shuffled order, P at a time; the last fewer than P of
-    the order wait for another epoch, since a batch never holds an identity twice. The K images are
+    Each epoch passes over the identities in shuffled order, P at a time; if fewer than P identities
+    remain, they are left for the next epoch, since a batch never holds one twice. The K images are
     drawn without replacement where the identity has K, with replacement otherwise.
     """
 

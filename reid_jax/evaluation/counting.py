@@ -271,7 +271,7 @@ def feature_blocks(
         dtype: float32 or float64, to compute in.
 
     Returns:
-        ``block(rows [R], removed [G]) -> (distances [R, G], has_nan [R])``: nan where removed, and
+        `block(rows [R], removed [G]) -> (distances [R, G], has_nan [R])`: nan where removed, and
         which rows have another nan.
     """
     gallery = jnp.asarray(gallery_features, dtype)

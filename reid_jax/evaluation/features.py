@@ -26,17 +26,17 @@ def extract_features(
     """Features of images 0 to N - 1.
 
     Args:
-        embed: ``embed(variables, images [B, H, W, 3]) -> [B, D]``, without batch statistics.
+        embed: `embed(variables, images [B, H, W, 3]) -> [B, D]`, without batch statistics.
         variables: of the model.
-        batches: ``batches(rows)`` gives the images of a range of rows in order, [b, H, W, 3] with
-            b up to ``batch_size``; each process asks for its own share.
+        batches: `batches(rows)` gives the images of a range of rows in order, [b, H, W, 3] with
+            b up to `batch_size`; each process asks for its own share.
         num_images: N.
         batch_size: images of one call on this process.
         description: of the progress bar.
     Returns:
         [N, D] float32, the same on every process.
     Raises:
-        ValueError: if ``batches`` gives another number of images.
+        ValueError: if `batches` gives another number of images.
     """
     share = parallel.host_share(num_images)
     # A process without a share embeds one image all the same, to know the size of a feature.

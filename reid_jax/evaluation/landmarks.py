@@ -77,7 +77,7 @@ def oxford5k(
 
 
 def rank_landmarks(distances: np.ndarray, queries: Sequence[Query]) -> RankingResult:
-    """Ranking metrics of searches that each have their own right and junk images.
+    """Ranks each query with its own lists of relevant and ignored images.
 
     Good and ok images are right, all others wrong; junk is removed, and the ranks behind it close
     up. The image that a query is cut from stays in the list, as in the official `compute_ap`,

@@ -122,11 +122,11 @@ def cache_images(
     """One pass over the images of a list, over all devices and hosts.
 
     Args:
-        embed: ``embed(variables, images [B, H, W, 3])`` gives a dictionary of arrays [B, ...], all
-            that scoring needs of an image and, for a shortlist, its ``descriptor`` [B, D].
+        embed: `embed(variables, images [B, H, W, 3])` gives a dictionary of arrays [B, ...], all
+            that scoring needs of an image and, for a shortlist, its `descriptor` [B, D].
         variables: of the model.
         batches: see `extract_features`.
-        image: shape and dtype of the images that ``batches`` gives, [1, H, W, 3].
+        image: shape and dtype of the images that `batches` gives, [1, H, W, 3].
         num_images: N.
         batch_size: images of one call on this process.
         description: of the progress bar.
@@ -164,20 +164,20 @@ def cache_images(
 class PairScorer:
     """Distances between the images of a cache by a model that scores pairs.
 
-    ``scorer.distance_of`` is what the single-shot protocols take::
+    `scorer.distance_of` is what the single-shot protocols take::
 
         scorer = PairScorer(score, variables, cache, block_size=256)
         single_shot_one_direction(scorer.distance_of, images, ...)
 
     Args:
-        score: ``score(variables, parts_a, parts_b) -> [P]``, larger is more alike; the first images
+        score: `score(variables, parts_a, parts_b) -> [P]`, larger is more alike; the first images
             are the queries.
         variables: of the model that made the cache.
         cache: of all images that rows will be asked for.
         block_size: the most pairs of one call on each device. It is halved, with a message, for as
             long as a device runs out of memory.
         shortlist: score only the N gallery images of each query that are nearest in Euclidean
-            distance of their ``descriptor``; the others follow in the order of that distance.
+            distance of their `descriptor`; the others follow in the order of that distance.
             None scores all pairs.
 
     Raises:
@@ -218,8 +218,8 @@ class PairScorer:
 
     @property
     def name(self) -> str:
-        """How the distances were made, for the name of a result: ``'all-pairs'`` or
-        ``'shortlist-N'``."""
+        """How the distances were made, for the name of a result: `'all-pairs'` or
+        `'shortlist-N'`."""
         return "all-pairs" if self._shortlist is None else f"shortlist-{self._shortlist}"
 
     def distance_of(self, query_rows: np.ndarray, gallery_rows: np.ndarray) -> np.ndarray:
@@ -333,7 +333,7 @@ class PairScorer:
         return scores
 
     def _runner(self, height: int, width: int) -> Callable[[np.ndarray], jax.Array]:
-        """``run(images [n, height + width, D]) -> [n, height, width]``, compiled once."""
+        """`run(images [n, height + width, D]) -> [n, height, width]`, compiled once."""
         if (height, width) not in self._runners:
 
             def score_tiles(variables: Any, images: jax.Array) -> jax.Array:

@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 DistanceOf = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""``distance_of(query_rows [Q], gallery_rows [G]) -> [Q, G]``, smaller is more alike.
+"""`distance_of(query_rows [Q], gallery_rows [G]) -> [Q, G]`, smaller is more alike.
 
 A protocol calls it once for each direction between the cameras, with all rows that any repeat
 needs, increasing and without repetition. With all distances at hand it is
-``lambda query_rows, gallery_rows: distances[np.ix_(query_rows, gallery_rows)]``.
+`lambda query_rows, gallery_rows: distances[np.ix_(query_rows, gallery_rows)]`.
 """
 
 

@@ -30,19 +30,19 @@ def extract_features_by_size(
     that a MAC layer takes. Where sizes hardly repeat, round them (`reid_jax.data.rounded_sizes`).
 
     Args:
-        embed: ``embed(variables, images [B, H, W, 3]) -> [B, D]``, without batch statistics, for
+        embed: `embed(variables, images [B, H, W, 3]) -> [B, D]`, without batch statistics, for
             any H and W.
         variables: of the model.
-        batches: ``batches(groups)`` gives for each group of rows, in order, the images of these
+        batches: `batches(groups)` gives for each group of rows, in order, the images of these
             rows, [b, H, W, 3]; each process asks for its own share.
-        sizes: [N, 2] integers, (height, width) of the images as ``batches`` gives them.
+        sizes: [N, 2] integers, (height, width) of the images as `batches` gives them.
         batch_size: the most images of one call on this process; a size with fewer images has
             smaller calls.
         description: of the progress bar.
     Returns:
-        [N, D] float32 in the order of ``sizes``, the same on every process.
+        [N, D] float32 in the order of `sizes`, the same on every process.
     Raises:
-        ValueError: if there is no image, or ``batches`` gives images of another number or size.
+        ValueError: if there is no image, or `batches` gives images of another number or size.
     """
     sizes = np.asarray(sizes)
     if sizes.ndim != 2 or sizes.shape[1] != 2 or len(sizes) == 0:

@@ -1,7 +1,7 @@
 """Losses of the five papers: arrays in, one value per row out; the objective reduces.
 
-Class centers are carried state (:class:`CenterState`), updated by a function that returns the next
-state. Nothing here knows of devices beyond ``axis_name``.
+Class centers are carried state (`CenterState`), updated by a function that returns the next
+state. Nothing here knows of devices beyond `axis_name`.
 """
 
 from reid_jax.losses.batch_contrastive import batch_contrastive_loss

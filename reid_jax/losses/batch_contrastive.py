@@ -33,16 +33,16 @@ def batch_contrastive_loss(
         embeddings: [B, D] rows of this device, L2-normalised in the paper.
         labels: [B] int32 identities of the rows.
         margin: tau, in squared distance.
-        gradient: ``"autodiff"`` differentiates Eq. 3. ``"eq8"`` has the same values and the
+        gradient: `"autodiff"` differentiates Eq. 3. `"eq8"` has the same values and the
             gradient that the paper prints as Eq. 8: half of the positive term's, and the nearest
             negative is a constant.
         axis_name: device axis; all rows of all devices are compared.
     Returns:
         [B] in squared embedding units; the sum over the global batch is L_b.
     Raises:
-        ValueError: if the shapes do not fit, or ``gradient`` is unknown.
+        ValueError: if the shapes do not fit, or `gradient` is unknown.
     Deviation: by default the exact gradient of Eq. 3, which is not Eq. 8 (the double sum counts a
-        positive pair twice, and the nearest negative moves too); ``gradient="eq8"`` is as printed.
+        positive pair twice, and the nearest negative moves too); `gradient="eq8"` is as printed.
     """
     embeddings, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     require_shapes(embeddings=(embeddings, "BD"), labels=(labels, "B"))

@@ -41,7 +41,7 @@ def init_centers(num_identities: int, dim: int) -> CenterState:
         num_identities: K.
         dim: D, the size of an embedding.
     Returns:
-        State with ``centers`` [K, D] float32 zeros.
+        State with `centers` [K, D] float32 zeros.
     Deviation: neither paper states the initial value; zero is Wen et al.'s.
     """
     return CenterState(centers=jnp.zeros((num_identities, dim)))
@@ -92,7 +92,7 @@ def update_centers(
             stops the gradient.
         labels: [B] int32 in [0, K).
         rate: eta.
-        prior_count: the 1 in the denominator; 0 gives a step of ``rate`` towards the mean of the
+        prior_count: the 1 in the denominator; 0 gives a step of `rate` towards the mean of the
             identity's rows, as in the code of Jin et al. (arXiv 1705.03332).
         axis_name: device axis; rows of all devices count, before the division.
     Returns:
@@ -151,7 +151,7 @@ def inter_center_loss(
         margin: d, in squared embedding units.
     Returns:
         [P]; the mean over negative pairs is Eq. 6. Nothing is masked: a positive pair gives
-        ``margin``, so the caller passes negative pairs.
+        `margin`, so the caller passes negative pairs.
     Raises:
         ValueError: if the shapes do not fit.
     Deviation: none.
@@ -226,7 +226,7 @@ def _membership(labels: jax.Array, state: CenterState, dtype: jnp.dtype) -> jax.
 def _moved(
     state: CenterState, rows: jax.Array, membership: jax.Array, counts: jax.Array, rate: float
 ) -> CenterState:
-    """Centers after a step towards ``rows``; the denominators are ``counts`` [K]."""
+    """Centers after a step towards `rows`; the denominators are `counts` [K]."""
     centers = jnp.asarray(state.centers)
     images = jnp.sum(membership, axis=0)
     sums = jnp.matmul(membership.T, rows, precision=lax.Precision.HIGHEST)

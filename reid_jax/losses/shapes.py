@@ -6,7 +6,7 @@ import jax
 
 
 def require_shapes(**expected: tuple[jax.Array, str]) -> None:
-    """Checks named arrays against axis letters, for example ``embeddings=(x, "BD")``.
+    """Checks named arrays against axis letters, for example `embeddings=(x, "BD")`.
 
     Raises:
         ValueError: if an array has another number of axes, or a letter stands for two sizes.

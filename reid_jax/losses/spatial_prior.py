@@ -1,6 +1,6 @@
 """Priors on the affine parameters of a spatial transformer: upright, inside, not turned.
 
-``theta`` is (s_w, r_w, t_w, r_h, s_h, t_h), as :func:`reid_jax.ops.spatial_transform` takes it.
+`theta` is (s_w, r_w, t_w, r_h, s_h, t_h), as `reid_jax.ops.spatial_transform` takes it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def positive_scale_prior(theta: jax.Array, *, min_scale: float) -> jax.Array:
         theta: [..., 6].
         min_scale: beta, normalised: 1 is the whole input.
     Returns:
-        [...], zero exactly where both scales are at least ``min_scale``.
+        [...], zero exactly where both scales are at least `min_scale`.
     Raises:
         ValueError: if the last axis is not 6.
     Deviation: the paper gives no formula; this is that of its reference [19].
@@ -48,7 +48,7 @@ def inside_image_prior(theta: jax.Array, *, limit: float) -> jax.Array:
         theta: [..., 6].
         limit: gamma, the square of the farthest normalised coordinate; 1 is the border.
     Returns:
-        [...], with ``limit=1`` zero exactly where the edges of the view without its rotation are
+        [...], with `limit=1` zero exactly where the edges of the view without its rotation are
         within the input.
     Raises:
         ValueError: if the last axis is not 6.
@@ -87,8 +87,8 @@ def stn_prior(theta: jax.Array, *, min_scale: float, limit: float) -> jax.Array:
 
     Args:
         theta: [..., 6].
-        min_scale: of :func:`positive_scale_prior`.
-        limit: of :func:`inside_image_prior`.
+        min_scale: of `positive_scale_prior`.
+        limit: of `inside_image_prior`.
     Returns:
         [...]; the objective takes the mean over images and stripes.
     Raises:

@@ -1,9 +1,9 @@
-"""Networks: ``build(name, **options)`` makes one by name.
+"""Networks: `build(name, **options)` makes one by name.
 
-A single-image network is ``apply(variables, image [B, H, W, 3], train=...)`` and returns a
-dictionary with at least ``embedding`` [B, D] and, with ``num_identities=K``, ``logits`` [B, K]. It
-has the fields ``num_identities``, ``dropout``, ``axis_name`` and ``num_streams`` of
-:class:`ResNet`. Every network says what it is, see :class:`Network`.
+A single-image network is `apply(variables, image [B, H, W, 3], train=...)` and returns a
+dictionary with at least `embedding` [B, D] and, with `num_identities=K`, `logits` [B, K]. It
+has the fields `num_identities`, `dropout`, `axis_name` and `num_streams` of
+`ResNet`. Every network says what it is, see `Network`.
 """
 
 from reid_jax.models.caffenet import CaffeNet

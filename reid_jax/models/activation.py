@@ -19,7 +19,7 @@ def relu(x: jax.Array) -> jax.Array:
         x: any shape.
 
     Returns:
-        like ``x``.
+        like `x`.
     """
     return jnp.maximum(x, 0)
 

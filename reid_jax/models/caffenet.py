@@ -1,7 +1,7 @@
 """CaffeNet (Jia et al. 2014, after Krizhevsky et al. 2012): grouped convolutions and LRN.
 
-The layers are named as in Caffe and in the papers' tables: ``conv1`` .. ``conv5``, pool5, ``fc6``,
-``fc7``.
+The layers are named as in Caffe and in the papers' tables: `conv1` .. `conv5`, pool5, `fc6`,
+`fc7`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ WINDOW = (3, 3)
 class CaffeNet(PlainNet):
     """CaffeNet with named taps and, if asked for, an identification head.
 
-    ``apply(variables, image, train=...)`` takes images [B, H, W, 3], float, mean subtracted, at
+    `apply(variables, image, train=...)` takes images [B, H, W, 3], float, mean subtracted, at
     least 39 x 39 (227 x 227 in the paper; one size for a set of variables, unless
-    ``pooling='max'``), and returns a dictionary: ``conv1`` to ``conv5`` [B, h, w, C] (after their
-    ReLU), ``pool5`` [B, h, w, C], ``fc6`` and ``fc7`` [B, D] (after their ReLU, before dropout),
-    ``embedding`` (the same array as ``fc7``) and, with a head, ``logits`` [B, K]. With
-    ``pooling='max'`` there is no ``fc6`` and ``fc7``, and ``pool5`` and ``embedding`` are the
-    maximum of ``conv5`` over all positions. In training give one ``keys`` entry a row if
-    ``dropout`` or ``hidden_dropout`` > 0. Embedding and logits are float32 (or wider) whatever
-    ``dtype`` is.
+    `pooling='max'`), and returns a dictionary: `conv1` to `conv5` [B, h, w, C] (after their
+    ReLU), `pool5` [B, h, w, C], `fc6` and `fc7` [B, D] (after their ReLU, before dropout),
+    `embedding` (the same array as `fc7`) and, with a head, `logits` [B, K]. With
+    `pooling='max'` there is no `fc6` and `fc7`, and `pool5` and `embedding` are the
+    maximum of `conv5` over all positions. In training give one `keys` entry a row if
+    `dropout` or `hidden_dropout` > 0. Embedding and logits are float32 (or wider) whatever
+    `dtype` is.
 
     60,965,224 parameters with 1000 identities; 4096-dimensional embedding (256 with 'max').
     Kernels start with He's initialisation for ReLU, biases at 0, the head uniform within
@@ -38,7 +38,7 @@ class CaffeNet(PlainNet):
 
     Attributes:
         width: channels of conv1, a multiple of 6; 96 in the paper.
-    Other attributes: see :class:`~reid_jax.models.plain.PlainNet`.
+    Other attributes: see `PlainNet`.
     """
 
     width: int = 96

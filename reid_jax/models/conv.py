@@ -1,10 +1,10 @@
 """Convolution as every network here uses it.
 
-It has one definition (``lax.conv_general_dilated``) and, on a CPU, a second formulation of the same
-result that XLA runs faster there. ``lax.platform_dependent`` chooses when a function is lowered, so
+It has one definition (`lax.conv_general_dilated`) and, on a CPU, a second formulation of the same
+result that XLA runs faster there. `lax.platform_dependent` chooses when a function is lowered, so
 lowering for a TPU or a GPU on a machine that has neither still gives the definition.
 
-Layouts are NHWC for activations and HWIO for kernels, padding is always explicit: ``'SAME'`` at
+Layouts are NHWC for activations and HWIO for kernels, padding is always explicit: `'SAME'` at
 stride 2 is not what PyTorch and Caffe do.
 """
 
@@ -50,7 +50,7 @@ def conv(
         [B, (H + top + bottom - h) // stride + 1, ..., O].
 
     Raises:
-        ValueError: if the channels of ``x``, ``kernel`` and ``groups`` do not fit.
+        ValueError: if the channels of `x`, `kernel` and `groups` do not fit.
     """
     channels = x.shape[3] if x.ndim == 4 else None
     if kernel.ndim != 4 or channels != groups * kernel.shape[2] or kernel.shape[3] % groups:
@@ -188,7 +188,7 @@ def _transposed_product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-    """Convolution without bias by default; its parameters are those of ``flax.linen.Conv``.
+    """Convolution without bias by default; its parameters are those of `flax.linen.Conv`.
 
     Attributes:
         features: output channels.
@@ -196,10 +196,10 @@ class Conv(nn.Module):
         strides: rows, columns.
         padding: ((top, bottom), (left, right)) zeros; no names, no automatic padding.
         groups: equal parts of the channels that do not see each other.
-        use_bias: adds a parameter ``bias`` [features], zeros at the start.
+        use_bias: adds a parameter `bias` [features], zeros at the start.
         dtype: dtype of the computation and of the result; None promotes the input's and the
             parameters' dtypes. Parameters are created in float32.
-        kernel_init: initialiser of ``kernel`` [h, w, C / groups, features].
+        kernel_init: initialiser of `kernel` [h, w, C / groups, features].
     """
 
     features: int

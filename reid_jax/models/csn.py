@@ -55,18 +55,18 @@ def stripes(height: int, *, dividing: bool = True) -> list[tuple[int, int]]:
 class CSN(nn.Module):
     """Whether two images show one person, from the similarity of their maps at several levels.
 
-    ``apply(variables, image_a, image_b, train=...)`` takes images [P, H, W, 3], float, mean
+    `apply(variables, image_a, image_b, train=...)` takes images [P, H, W, 3], float, mean
     subtracted (160 x 60 in the paper) and returns a dictionary:
 
-    * ``pair_logits`` [P, 2], index 1 = same identity;
-    * ``descriptor_a``, ``descriptor_b`` [P, 256], L2-normalised (with ``ranking``);
-    * for each level j: the trunk's ``xj_a``, ``xj_b`` [P, h, w, C], the attended ``partj_a``,
-      ``partj_b`` [P, S, f, f, C], their ``thetaj_a``, ``thetaj_b`` [P, S, 6] (with ``'stn'``), and
-      ``simj`` [P, h, w, 2 * S * C]: a's map with each part of b, then b's map with each part of a;
-    * ``sim``: the maps of all levels on one grid, 10 x 4 x 1152 for (L2, L3).
+    * `pair_logits` [P, 2], index 1 = same identity;
+    * `descriptor_a`, `descriptor_b` [P, 256], L2-normalised (with `ranking`);
+    * for each level j: the trunk's `xj_a`, `xj_b` [P, h, w, C], the attended `partj_a`,
+      `partj_b` [P, S, f, f, C], their `thetaj_a`, `thetaj_b` [P, S, 6] (with `'stn'`), and
+      `simj` [P, h, w, 2 * S * C]: a's map with each part of b, then b's map with each part of a;
+    * `sim`: the maps of all levels on one grid, 10 x 4 x 1152 for (L2, L3).
 
-    In training give ``mutable=["batch_stats"]``. Batch norm takes both images of all pairs, and all
-    their parts, together. Logits and descriptors are float32 (or wider) whatever ``dtype`` is.
+    In training give `mutable=["batch_stats"]`. Batch norm takes both images of all pairs, and all
+    their parts, together. Logits and descriptors are float32 (or wider) whatever `dtype` is.
 
     What belongs to one image can be computed once and compared many times::
 
@@ -84,7 +84,7 @@ class CSN(nn.Module):
         dividing: three stripes, or the whole map as one part (row C1 of Table 4).
         attention: 'stn', or 'center_crop' of the same size (row C2).
         ranking: adds the ranking net; without it there are no descriptors (row "cls" of Table 3).
-        correlation: method of :func:`reid_jax.ops.depthwise_cross_correlation`.
+        correlation: method of `reid_jax.ops.depthwise_cross_correlation`.
         f4: rows and columns of the parts of level 4; 10 and 5 at levels 2 and 3.
         width: channels of the compared maps, a multiple of 3; conv1 has a third of it.
         axis_name: device axis over which the pairs are divided; None if all are here.
@@ -185,7 +185,7 @@ class CSN(nn.Module):
             train: with the statistics of the batch.
 
         Returns:
-            for each level j ``xj``, ``partj`` and, with a transformer, ``thetaj``; ``descriptor``
+            for each level j `xj`, `partj` and, with a transformer, `thetaj`; `descriptor`
             [B, 256] with the ranking net. All have the images on the first axis.
 
         Raises:
@@ -214,7 +214,7 @@ class CSN(nn.Module):
         return taps
 
     def score(self, parts_a: Parts, parts_b: Parts, *, train: bool = False) -> dict[str, jax.Array]:
-        """Compares images of which :meth:`embed` has given the parts.
+        """Compares images of which `embed` has given the parts.
 
         Args:
             parts_a: [P, ...] of the first images.
@@ -222,7 +222,7 @@ class CSN(nn.Module):
             train: with the statistics of the batch.
 
         Returns:
-            ``pair_logits``, ``sim`` and, for each level j, ``simj``.
+            `pair_logits`, `sim` and, for each level j, `simj`.
         """
         outputs, on_grid = {}, []
         for level in self.part_sizes:
@@ -250,7 +250,7 @@ class CSN(nn.Module):
 
 
 class Layers(nn.Module):
-    """What the nets below share; see :class:`CSN` for the attributes."""
+    """What the nets below share; see `CSN` for the attributes."""
 
     axis_name: str | None
     dtype: Any

@@ -26,7 +26,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "vgg16": VGG16,
 }
-"""The networks that :func:`build` knows, each a function of the network's fields."""
+"""The networks that `build` knows, each a function of the network's fields."""
 
 # What a description may hold besides: these need an option, so they have no network by name alone.
 DESCRIBED: dict[str, Callable[..., nn.Module]] = {**MODELS, "resnet": ResNet, "siamese": Siamese}
@@ -39,8 +39,8 @@ def build(name: str, **options: Any) -> nn.Module:
     """The network of a name.
 
     Args:
-        name: a key of ``MODELS``.
-        **options: fields of the network; ``num_identities=K`` adds the identification head.
+        name: a key of `MODELS`.
+        **options: fields of the network; `num_identities=K` adds the identification head.
 
     Returns:
         the network, without variables.
@@ -55,17 +55,17 @@ def build(name: str, **options: Any) -> nn.Module:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """What a network is, so that :func:`from_description` makes it again.
+    """What a network is, so that `from_description` makes it again.
 
     Args:
         model: a network of this package.
 
     Returns:
-        ``{"name": ..., "options": {...}}`` of plain values, which JSON can hold: ``name`` is a key
-        of ``MODELS``, "resnet" for a ResNet of other blocks, or "siamese"; ``options`` are the
-        fields that are not at their defaults. A dtype is given by its name, and the ``backbone`` of
+        `{"name": ..., "options": {...}}` of plain values, which JSON can hold: `name` is a key
+        of `MODELS`, "resnet" for a ResNet of other blocks, or "siamese"; `options` are the
+        fields that are not at their defaults. A dtype is given by its name, and the `backbone` of
         a siamese network by a description of its own, without what the siamese network sets.
-        ``axis_name`` belongs to the place where a network runs and is left out.
+        `axis_name` belongs to the place where a network runs and is left out.
 
     Raises:
         ValueError: if the network, or a siamese network's backbone, is not of this package.
@@ -87,7 +87,7 @@ def from_description(description: dict[str, Any]) -> nn.Module:
     """The network of a description.
 
     Args:
-        description: of :func:`describe`, also after a way through JSON.
+        description: of `describe`, also after a way through JSON.
 
     Returns:
         the network, without variables.
@@ -155,7 +155,7 @@ def _plain(field: str, value: Any) -> Any:
 
 
 def _values(options: dict[str, Any]) -> dict[str, Any]:
-    """The values of fields from those of :func:`_plain`."""
+    """The values of fields from those of `_plain`."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
     if "backbone" in values:
         values["backbone"] = from_description(values["backbone"])

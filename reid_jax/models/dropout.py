@@ -11,7 +11,7 @@ __all__ = ["dropout"]
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Sets each value to 0 with probability ``rate`` and divides the others by ``1 - rate``.
+    """Sets each value to 0 with probability `rate` and divides the others by `1 - rate`.
 
     The values of a row depend on that row's key alone, not on its place in the batch or on the size
     of the batch, so that any number of devices drops the same values.
@@ -19,13 +19,13 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
     Args:
         x: [B, ...].
         rate: probability in [0, 1).
-        keys: [B] ``jax.random`` keys, or their data [B, 2] uint32 (threefry).
+        keys: [B] `jax.random` keys, or their data [B, 2] uint32 (threefry).
 
     Returns:
-        like ``x``.
+        like `x`.
 
     Raises:
-        ValueError: if ``rate`` is out of range or there is not one key per row.
+        ValueError: if `rate` is out of range or there is not one key per row.
     """
     if not 0 <= rate < 1:
         raise ValueError(f"the dropout rate is the share that is dropped, in [0, 1); got {rate}.")

@@ -14,15 +14,15 @@ IDENTIFICATION_HEAD = "identification"
 
 
 class Network(Protocol):
-    """What every network here has besides the methods of ``flax.linen.Module``.
+    """What every network here has besides the methods of `flax.linen.Module`.
 
     Attributes:
-        num_images: images of one call: 1, ``apply(variables, image, train=...)``, or 2,
-            ``apply(variables, image_a, image_b, train=...)``.
-        takes_keys: the call takes ``keys`` (``keys_a`` and ``keys_b`` for two images), a random key
+        num_images: images of one call: 1, `apply(variables, image, train=...)`, or 2,
+            `apply(variables, image_a, image_b, train=...)`.
+        takes_keys: the call takes `keys` (`keys_a` and `keys_b` for two images), a random key
             a row, for dropout in training.
-        scores_pairs: there is no embedding of a single image; ``method="embed"`` gives what one
-            image brings to a comparison, and ``method="score"`` compares.
+        scores_pairs: there is no embedding of a single image; `method="embed"` gives what one
+            image brings to a comparison, and `method="score"` compares.
         axis_name: device axis over which the rows of a batch are divided; None if all are here.
     """
 
@@ -42,7 +42,7 @@ class Network(Protocol):
 
 
 def check_image(image: jax.Array, *, smallest: tuple[int, int], network: str) -> None:
-    """Raises ValueError unless ``image`` is [B, H, W, 3] float and at least ``smallest`` (H, W)."""
+    """Raises ValueError unless `image` is [B, H, W, 3] float and at least `smallest` (H, W)."""
     if image.ndim != 4 or image.shape[-1] != 3 or not jnp.issubdtype(image.dtype, jnp.floating):
         raise ValueError(
             f"image must be [B, H, W, 3] float, mean subtracted; got {image.shape} {image.dtype}."

@@ -1,6 +1,6 @@
 """The nine-convolution network of Jin et al. (arXiv 1705.03332), on which CLEVER is built.
 
-The layers are numbered as in Zheng et al. (clever): ``conv1`` .. ``conv9``, then ``fc1``.
+The layers are numbered as in Zheng et al. (clever): `conv1` .. `conv9`, then `fc1`.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ he = nn.initializers.he_normal()  # truncated normal, fan-in
 class NineConv(nn.Module):
     """Nine 3x3 convolutions and one dense layer, each with batch norm and leaky ReLU 0.2.
 
-    ``apply(variables, image, train=...)`` takes images [B, H, W, 3], float, mean subtracted (128 x
-    48 in the paper; one size for a set of variables, since ``fc1`` sees every position), and
-    returns a dictionary: ``conv1`` to ``conv9`` [B, h, w, C] (after their leaky ReLU), ``fc1`` and
-    ``embedding`` [B, D] (the same array unless features are reweighted) and, with a head,
-    ``logits`` [B, K]. In training give ``mutable=["batch_stats"]`` and, if ``dropout`` > 0, one
-    ``keys`` entry a row. Embedding and logits are float32 (or wider) whatever ``dtype`` is.
+    `apply(variables, image, train=...)` takes images [B, H, W, 3], float, mean subtracted (128 x
+    48 in the paper; one size for a set of variables, since `fc1` sees every position), and
+    returns a dictionary: `conv1` to `conv9` [B, h, w, C] (after their leaky ReLU), `fc1` and
+    `embedding` [B, D] (the same array unless features are reweighted) and, with a head,
+    `logits` [B, K]. In training give `mutable=["batch_stats"]` and, if `dropout` > 0, one
+    `keys` entry a row. Embedding and logits are float32 (or wider) whatever `dtype` is.
 
     Attributes:
         num_identities: size of the identification head, which has no bias; None leaves it out.
@@ -41,7 +41,7 @@ class NineConv(nn.Module):
             paper has none.
         width: channels of conv1; all other layers scale with it. 32 in the paper, with D = 512.
         feature_reweighting: multiplies fc1 by a learned vector, which is the tap
-            ``feature_weights`` [D], to give the embedding (row CNN-FRW-IC of Table 2). What keeps
+            `feature_weights` [D], to give the embedding (row CNN-FRW-IC of Table 2). What keeps
             its norm in place is a term of the objective.
         test_statistics: of batch norm outside training: 'running' averages, or those of the 'batch'
             that is tested, as in the code that the paper builds on. The variables are the same for

@@ -32,10 +32,10 @@ def batch_normalise(
     (Ioffe and Szegedy 2015, Alg. 1) with mean and biased variance over all rows and positions of a
     stream, on all devices. The gradient is written out, because XLA's derivative of the forward
     pass takes three times as long on a CPU. It goes through the statistics of every device: what
-    differentiating the formula with ``lax.pmean`` gives.
+    differentiating the formula with `lax.pmean` gives.
 
     Args:
-        x: [B, ..., C]; the ``num_streams`` equal parts of its first axis have separate statistics.
+        x: [B, ..., C]; the `num_streams` equal parts of its first axis have separate statistics.
         scale: [C] gamma.
         bias: [C] beta.
         epsilon: added to the variance.
@@ -43,11 +43,11 @@ def batch_normalise(
         axis_name: device axis over which the batch is divided, or None.
 
     Returns:
-        y like ``x``; mean and biased variance [num_streams, C] of the whole batch, in float32 or
+        y like `x`; mean and biased variance [num_streams, C] of the whole batch, in float32 or
         wider, through which no gradient flows.
 
     Raises:
-        ValueError: if ``num_streams`` does not divide B.
+        ValueError: if `num_streams` does not divide B.
     Deviation: none.
     """
     if x.shape[0] % num_streams:
@@ -70,7 +70,7 @@ def _streams(x: jax.Array, num_streams: int) -> list[jax.Array]:
 
 
 def _affine(x: jax.Array, num_streams: int, *terms: Any) -> jax.Array:
-    """The sum over ``terms`` (rows of each stream or None, factors [S, C]) of rows * factor.
+    """The sum over `terms` (rows of each stream or None, factors [S, C]) of rows * factor.
 
     One multiplication and addition a value, with all that depends on the channel alone folded into
     the factors: one pass over memory.
@@ -140,10 +140,10 @@ _normalise.defvjp(_normalise_forward, _normalise_backward)
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation with running averages; variables as in ``flax.linen.BatchNorm``.
+    """Batch normalisation with running averages; variables as in `flax.linen.BatchNorm`.
 
     The running variance is moved by the unbiased variance of the batch, as in PyTorch and Caffe
-    (``flax.linen`` takes the biased one), and starts at 1, the running mean at 0. With several
+    (`flax.linen` takes the biased one), and starts at 1, the running mean at 0. With several
     streams both are moved by the mean over the streams.
 
     Attributes:
@@ -153,9 +153,9 @@ class BatchNorm(nn.Module):
         num_streams: equal parts of the batch axis that are normalised separately.
         dtype: dtype of the result; None keeps what input and parameters promote to. Statistics are
             in float32 or wider.
-        use_scale: has a parameter ``scale``; without it the scale is 1.
-        scale_init: initialiser of ``scale`` [C].
-        bias_init: initialiser of ``bias`` [C].
+        use_scale: has a parameter `scale`; without it the scale is 1.
+        scale_init: initialiser of `scale` [C].
+        bias_init: initialiser of `bias` [C].
         test_statistics: what is used outside training: the 'running' averages, or the statistics of
             the 'batch' that is tested, so that its rows depend on each other.
     """
@@ -207,7 +207,7 @@ def local_response_norm(x: jax.Array, *, size: int, alpha: float, beta: float) -
 
     .. math:: y_c = x_c \, (1 + \frac{\alpha}{n} \sum_{|c' - c| \le n / 2} x_{c'}^2)^{-\beta}
 
-    (Krizhevsky et al. 2012, Sec. 3.3, as in Caffe: the sum is divided by ``size`` also at the ends
+    (Krizhevsky et al. 2012, Sec. 3.3, as in Caffe: the sum is divided by `size` also at the ends
     of the channel axis, where fewer channels are summed.)
 
     Args:
@@ -217,10 +217,10 @@ def local_response_norm(x: jax.Array, *, size: int, alpha: float, beta: float) -
         beta: exponent.
 
     Returns:
-        like ``x``.
+        like `x`.
 
     Raises:
-        ValueError: if ``size`` is even.
+        ValueError: if `size` is even.
     Deviation: the offset is Caffe's 1, where Krizhevsky et al. print 2 and do not divide by n.
     """
     if size % 2 == 0:

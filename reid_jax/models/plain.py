@@ -78,7 +78,7 @@ class PlainNet(nn.Module):
     def _described(
         self, x: jax.Array, *, window: Pair, features: int, train: bool, keys: jax.Array | None
     ) -> dict[str, jax.Array]:
-        """The taps behind the last convolution ``x``, which a ``window`` pools for fc6."""
+        """The taps behind the last convolution `x`, which a `window` pools for fc6."""
         has_fc = self.pooling == "fc"
         drops_fc6 = train and has_fc and self.hidden_dropout > 0
         drops_embedding = train and self.num_identities and self.dropout > 0

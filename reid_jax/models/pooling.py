@@ -1,6 +1,6 @@
 """Maximum over windows of a map, in a form that is fast on each platform.
 
-As in :mod:`reid_jax.models.conv`, there is one definition (``lax.reduce_window``) and a second
+As in `reid_jax.models.conv`, there is one definition (`lax.reduce_window`) and a second
 formulation for a CPU, and the choice is made when a function is lowered.
 """
 
@@ -23,9 +23,9 @@ def max_pool(
 ) -> jax.Array:
     """Maximum over windows of the image; padding never wins.
 
-    On a CPU it is the maximum of shifted slices, because XLA's gradient of ``reduce_window`` is
+    On a CPU it is the maximum of shifted slices, because XLA's gradient of `reduce_window` is
     slow there. Where several values of a window are the maximum, the gradient goes to the first of
-    them from ``reduce_window`` and is divided among them on a CPU; both are subgradients. (After a
+    them from `reduce_window` and is divided among them on a CPU; both are subgradients. (After a
     ReLU the usual tie is at 0, where no gradient passes either way.)
 
     Args:

@@ -1,6 +1,6 @@
 """ResNet-18 and ResNet-50 (He et al. 2016), in the layouts of torchvision and of Caffe.
 
-The layers are named after the papers' figures: ``conv1``, the blocks ``res2a`` .. ``res5c``, pool5.
+The layers are named after the papers' figures: `conv1`, the blocks `res2a` .. `res5c`, pool5.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ POOLINGS = ("average", "max")
 class ResNet(nn.Module):
     """Residual network with named taps and, if asked for, an identification head.
 
-    ``apply(variables, image, train=...)`` takes images [B, H, W, 3], float, mean subtracted, at
-    least 32 x 32, and returns a dictionary: ``conv1`` (after its batch norm and ReLU), ``res2`` to
-    ``res5`` [B, h, w, C], ``pool5`` [B, D] (average over all positions, before dropout),
-    ``embedding`` (the same array as ``pool5``) and, with a head, ``logits`` [B, K]. In training
-    give ``mutable=["batch_stats"]`` and, if ``dropout`` > 0, one ``keys`` entry a row.
-    Pooled features and logits are float32 (or wider) whatever ``dtype`` is.
+    `apply(variables, image, train=...)` takes images [B, H, W, 3], float, mean subtracted, at
+    least 32 x 32, and returns a dictionary: `conv1` (after its batch norm and ReLU), `res2` to
+    `res5` [B, h, w, C], `pool5` [B, D] (average over all positions, before dropout),
+    `embedding` (the same array as `pool5`) and, with a head, `logits` [B, K]. In training
+    give `mutable=["batch_stats"]` and, if `dropout` > 0, one `keys` entry a row.
+    Pooled features and logits are float32 (or wider) whatever `dtype` is.
 
     Attributes:
         blocks: residual blocks in each of the four stages.
@@ -134,7 +134,7 @@ class ResNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(branch(x) + shortcut(x)); see :class:`ResNet` for the attributes of the same name."""
+    """relu(branch(x) + shortcut(x)); see `ResNet` for the attributes of the same name."""
 
     features: int
     bottleneck: bool
@@ -180,7 +180,7 @@ def resnet18(**options: Any) -> ResNet:
     """ResNet-18: 512-dimensional embedding, 11,689,512 parameters with 1000 identities.
 
     Args:
-        **options: attributes of :class:`ResNet`.
+        **options: attributes of `ResNet`.
 
     Returns:
         the network.
@@ -192,7 +192,7 @@ def resnet50(**options: Any) -> ResNet:
     """ResNet-50: 2048-dimensional embedding, 25,557,032 parameters with 1000 identities.
 
     Args:
-        **options: attributes of :class:`ResNet`.
+        **options: attributes of `ResNet`.
 
     Returns:
         the network.

@@ -19,10 +19,10 @@ VERIFICATION_DROPOUTS = ("after_square", "before_square")
 class Siamese(nn.Module):
     """The same backbone on both images of a pair, and the question whether they show one identity.
 
-    ``apply(variables, image_a, image_b, train=...)`` takes images [P, H, W, 3] and returns
-    ``embedding_a``, ``embedding_b`` [P, D], ``logits_a``, ``logits_b`` [P, K] (one identification
-    head for both streams) and ``pair_logits`` [P, 2], index 1 = same identity. In training give
-    ``mutable=["batch_stats"]`` and, if anything is dropped, ``keys_a`` and ``keys_b``, one a pair.
+    `apply(variables, image_a, image_b, train=...)` takes images [P, H, W, 3] and returns
+    `embedding_a`, `embedding_b` [P, D], `logits_a`, `logits_b` [P, K] (one identification
+    head for both streams) and `pair_logits` [P, 2], index 1 = same identity. In training give
+    `mutable=["batch_stats"]` and, if anything is dropped, `keys_a` and `keys_b`, one a pair.
 
     Both streams go through the backbone in one call. Batch statistics are separate for each stream,
     as in two calls; the running averages are moved by the mean of the two.
@@ -32,13 +32,13 @@ class Siamese(nn.Module):
         taps = siamese.backbone.apply(backbone_variables(variables), image, train=False)
 
     Attributes:
-        backbone: single-image network with the fields ``num_identities``, ``dropout``,
-            ``axis_name`` and ``num_streams``, which are set from here.
+        backbone: single-image network with the fields `num_identities`, `dropout`,
+            `axis_name` and `num_streams`, which are set from here.
         verification: 'square': (a - b)^2, dropout, dense 2 (Zheng, Zheng and Yang, Sec. 3.2).
             'relu_diff': relu(a - b), dense 512, leaky ReLU 0.2, dense 2 (the code that CLEVER
-            builds on; not symmetric in a and b). 'none': no ``pair_logits``, for losses on the
+            builds on; not symmetric in a and b). 'none': no `pair_logits`, for losses on the
             embeddings, of which nothing is dropped (the contrastive row of identif_verif).
-        num_identities: size of the identification head; None leaves ``logits_a`` and ``logits_b``
+        num_identities: size of the identification head; None leaves `logits_a` and `logits_b`
             out.
         dropout: share that is dropped of the embeddings on the way to the identification head and,
             with 'square', of what goes to the verification head.
@@ -135,10 +135,10 @@ class Siamese(nn.Module):
 
 
 def backbone_variables(variables: dict) -> dict:
-    """The backbone's share of a siamese network's variables, for ``siamese.backbone.apply``.
+    """The backbone's share of a siamese network's variables, for `siamese.backbone.apply`.
 
     Args:
-        variables: 'params' and 'batch_stats' of :class:`Siamese`.
+        variables: 'params' and 'batch_stats' of `Siamese`.
 
     Returns:
         the same collections of its backbone alone.

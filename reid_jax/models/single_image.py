@@ -25,8 +25,8 @@ def single_image(model: nn.Module, variables: Any) -> tuple[nn.Module, Any]:
     """The network that embeds single images, and its share of trained variables.
 
     Args:
-        model: the network that was trained; of a :class:`Siamese` network it is the backbone.
-        variables: 'params' and, if it has them, 'batch_stats' of ``model``.
+        model: the network that was trained; of a `Siamese` network it is the backbone.
+        variables: 'params' and, if it has them, 'batch_stats' of `model`.
 
     Returns:
         (network, variables), both without the identification head. A network that scores pairs has

@@ -1,6 +1,6 @@
 """VGG16 (Simonyan and Zisserman 2015, configuration D).
 
-The layers are named as in Caffe: ``conv1_1`` .. ``conv5_3``, pool5, ``fc6``, ``fc7``.
+The layers are named as in Caffe: `conv1_1` .. `conv5_3`, pool5, `fc6`, `fc7`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ STAGES = ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3))
 class VGG16(PlainNet):
     """VGG16 with named taps and, if asked for, an identification head.
 
-    ``apply(variables, image, train=...)`` takes images [B, H, W, 3], float, mean subtracted, at
+    `apply(variables, image, train=...)` takes images [B, H, W, 3], float, mean subtracted, at
     least 32 x 32 (224 x 224 in the paper; one size for a set of variables, unless
-    ``pooling='max'``), and returns a dictionary: ``conv1`` to ``conv5`` [B, h, w, C] (the last
-    convolution of each stage, after its ReLU), ``pool5`` [B, h, w, C], ``fc6`` and ``fc7`` [B, D]
-    (after their ReLU, before dropout), ``embedding`` (the same array as ``fc7``) and, with a head,
-    ``logits`` [B, K]. With ``pooling='max'`` there is no ``fc6`` and ``fc7``, and ``pool5`` and
-    ``embedding`` are the maximum of ``conv5`` over all positions. In training give one ``keys``
-    entry a row if ``dropout`` or ``hidden_dropout`` > 0. Embedding and logits are float32 (or
-    wider) whatever ``dtype`` is. Odd maps are pooled as in Caffe: the last row and column count.
+    `pooling='max'`), and returns a dictionary: `conv1` to `conv5` [B, h, w, C] (the last
+    convolution of each stage, after its ReLU), `pool5` [B, h, w, C], `fc6` and `fc7` [B, D]
+    (after their ReLU, before dropout), `embedding` (the same array as `fc7`) and, with a head,
+    `logits` [B, K]. With `pooling='max'` there is no `fc6` and `fc7`, and `pool5` and
+    `embedding` are the maximum of `conv5` over all positions. In training give one `keys`
+    entry a row if `dropout` or `hidden_dropout` > 0. Embedding and logits are float32 (or
+    wider) whatever `dtype` is. Odd maps are pooled as in Caffe: the last row and column count.
 
     138,357,544 parameters with 1000 identities; 4096-dimensional embedding (512 with 'max').
     Kernels start with He's initialisation for ReLU, biases at 0, the head uniform within
     0.1 * sqrt(3 / D).
 
-    Attributes: see :class:`~reid_jax.models.plain.PlainNet`; ``width`` is 64 in the paper.
+    Attributes: see `PlainNet`; `width` is 64 in the paper.
     """
 
     @nn.compact

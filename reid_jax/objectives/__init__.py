@@ -1,6 +1,6 @@
 """What a training minimises: a constructor for each method, one file per paper.
 
-Each gives an :class:`Objective`: a tuple of pure functions, as optax's (init, update). The loss
+Each gives an `Objective`: a tuple of pure functions, as optax's (init, update). The loss
 reduces a batch to the global scalar itself, so that any number of devices gives the same.
 """
 

@@ -35,8 +35,8 @@ def batch_distances(
         labels: [B] int32.
         axis_name: device axis.
     Returns:
-        Euclidean distances, scalars: ``intra_distance`` (mean over positive pairs),
-        ``inter_distance_mean`` and ``inter_distance_min`` (over negative pairs). NaN where the
+        Euclidean distances, scalars: `intra_distance` (mean over positive pairs),
+        `inter_distance_mean` and `inter_distance_min` (over negative pairs). NaN where the
         paper plots nothing: intra and minimum in a batch without a positive pair.
     Deviation: the paper does not say what its distances are taken on; here on the L2-normalised
         pool5 of the training pass, before dropout.
@@ -71,8 +71,8 @@ def softmax() -> Objective:
     """Mean softmax cross-entropy alone: the baseline of Zhang and Xu (batch_contrastive), Eq. 2.
 
     Returns:
-        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] of the model and
-        ``identity`` [B] of the batch, and carries nothing.
+        The objective. It reads `logits` [B, K] and `embedding` [B, D] of the model and
+        `identity` [B] of the batch, and carries nothing.
     Deviation: none.
     """
     return Objective(stateless, _softmax, notes=deviations([softmax, batch_distances]))
@@ -99,10 +99,10 @@ def batch_contrastive(
         margin: tau, in squared distance of unit vectors.
         center_rate: eta of Eq. 6.
         loss_weight: lambda.
-        gradient: ``"autodiff"`` or ``"eq8"``, see :func:`~reid_jax.losses.batch_contrastive_loss`.
+        gradient: `"autodiff"` or `"eq8"`, see `batch_contrastive_loss`.
     Returns:
-        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] (before dropout) of the
-        model and ``identity`` [B] of the batch, and carries the centers of the normalised
+        The objective. It reads `logits` [B, K] and `embedding` [B, D] (before dropout) of the
+        model and `identity` [B] of the batch, and carries the centers of the normalised
         embeddings, [K, D].
     Deviation: tau and the centers' rate are not given in the paper (1.0 and 0.5 in the configs).
     """

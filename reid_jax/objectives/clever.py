@@ -25,7 +25,7 @@ from reid_jax.objectives.objective import Arrays, Objective, centers_of_labels
 __all__ = ["INTER_GRADS", "clever", "identification_center"]
 
 INTER_GRADS = ("through_update", "centers", "none")
-"""What the gradient of the inter-center loss moves; see :func:`clever`."""
+"""What the gradient of the inter-center loss moves; see `clever`."""
 
 
 def clever(
@@ -51,12 +51,12 @@ def clever(
     The paper does not say how L_inter, which has centers alone in it, trains the network. Three
     readings:
 
-    * ``"through_update"``: it is taken on the centers after their step of Eq. 5, and its gradient
+    * `"through_update"`: it is taken on the centers after their step of Eq. 5, and its gradient
       goes through that step into the images of the batch.
-    * ``"centers"``: its gradient moves the centers, and them alone: to Eq. 5 is added
+    * `"centers"`: its gradient moves the centers, and them alone: to Eq. 5 is added
       :math:`-\alpha \gamma \, \partial L_{inter} / \partial c^t`, since alpha is what the paper
       calls the learning rate of the centers.
-    * ``"none"``: centers are constants, as in center loss. It adds to the value of the loss only.
+    * `"none"`: centers are constants, as in center loss. It adds to the value of the loss only.
 
     Args:
         identification_weight: w_I, 1 in the paper.
@@ -65,14 +65,14 @@ def clever(
         inter_weight: gamma.
         margin: d, in squared distance of centers.
         center_rate: alpha of Eq. 5.
-        inter_grad: one of ``INTER_GRADS``.
+        inter_grad: one of `INTER_GRADS`.
         neg_updates_centers: whether the images of negative pairs move centers too.
     Returns:
-        The objective. It reads ``embedding_a``, ``embedding_b`` [P, D] (not normalised),
-        ``logits_a``, ``logits_b`` [P, K] and ``pair_logits`` [P, 2] of the model, ``identity_a``,
-        ``identity_b`` and ``same`` [P] of the batch, and carries the centers, [K, D].
+        The objective. It reads `embedding_a`, `embedding_b` [P, D] (not normalised),
+        `logits_a`, `logits_b` [P, K] and `pair_logits` [P, 2] of the model, `identity_a`,
+        `identity_b` and `same` [P] of the batch, and carries the centers, [K, D].
     Raises:
-        ValueError: if ``inter_grad`` is unknown.
+        ValueError: if `inter_grad` is unknown.
     Deviation: L_inter as printed has no gradient for the network, if centers are constants as in
         center loss; by default it is taken on the updated centers, which the images have moved.
     """
@@ -168,7 +168,7 @@ def identification_center(
         \rVert_2^2 \big) + \beta_f \big( \tfrac12 \lVert w \rVert_2^2 - C \big)^2
 
     Jin et al. (arXiv 1705.03332) and their code. The last term is there for a model that reweights
-    its features by w. Each center moves by ``center_rate`` of the way to the mean of its images.
+    its features by w. Each center moves by `center_rate` of the way to the mean of its images.
 
     Args:
         center_weight: lambda.
@@ -176,10 +176,10 @@ def identification_center(
         reweighting_weight: beta_f; above 0 if, and only if, the model reweights features.
         reweighting_level: C.
     Returns:
-        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] of the model, and
-        ``feature_weights`` [D] if it reweights features, ``identity`` [B] of the batch, and carries
+        The objective. It reads `logits` [B, K] and `embedding` [B, D] of the model, and
+        `feature_weights` [D] if it reweights features, `identity` [B] of the batch, and carries
         the centers, [K, D]. It raises ValueError if the model reweights features and
-        ``reweighting_weight`` is 0, or the reverse.
+        `reweighting_weight` is 0, or the reverse.
     Deviation: none.
     """
     loss = functools.partial(

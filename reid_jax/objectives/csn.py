@@ -30,17 +30,17 @@ def csn(
 
     Each term is a mean: over the pairs, and for the priors over the images and stripes of a level.
     A weight of 0 leaves its term out, and the outputs that it needs may then be missing: the
-    descriptors in the row "cls" of Table 3 and the parameters ``thetaj`` in the row C2 of Table 4.
+    descriptors in the row "cls" of Table 3 and the parameters `thetaj` in the row C2 of Table 4.
 
     Args:
         ranking_weight: of the contrastive loss; 1 in the paper.
         margin: alpha of Eq. 4, in Euclidean distance of unit vectors.
         prior_weight: of the priors.
-        min_scale: see :func:`~reid_jax.losses.stn_prior`.
-        limit: see :func:`~reid_jax.losses.stn_prior`.
+        min_scale: see `stn_prior`.
+        limit: see `stn_prior`.
     Returns:
-        The objective. It reads ``pair_logits`` [P, 2], ``descriptor_a``, ``descriptor_b`` [P, D]
-        and for each level j ``thetaj_a``, ``thetaj_b`` [P, S, 6] of the model and ``same`` [P] of
+        The objective. It reads `pair_logits` [P, 2], `descriptor_a`, `descriptor_b` [P, D]
+        and for each level j `thetaj_a`, `thetaj_b` [P, S, 6] of the model and `same` [P] of
         the batch, and carries nothing. The mean distances of positive and negative pairs are NaN
         in a batch that has none. It raises ValueError if the model does not give what a term with
         a weight needs.

@@ -32,9 +32,9 @@ def identification_verification(
         identification_weight: w_i, of each of the two streams.
         verification_weight: w_v.
     Returns:
-        The objective. It reads ``logits_a``, ``logits_b`` [P, K], ``pair_logits`` [P, 2] and
-        ``embedding_a``, ``embedding_b`` [P, D] of the model, ``identity_a``, ``identity_b`` and
-        ``same`` [P] of the batch, and carries nothing.
+        The objective. It reads `logits_a`, `logits_b` [P, K], `pair_logits` [P, 2] and
+        `embedding_a`, `embedding_b` [P, D] of the model, `identity_a`, `identity_b` and
+        `same` [P] of the batch, and carries nothing.
     Deviation: none.
     """
     loss = functools.partial(
@@ -77,8 +77,8 @@ def identification_contrastive(
         contrastive_weight: of L_c.
         margin: M, in Euclidean distance of unit vectors.
     Returns:
-        The objective. It reads ``embedding_a``, ``embedding_b`` [P, D], ``logits_a`` and
-        ``logits_b`` [P, K] of the model, ``identity_a``, ``identity_b`` and ``same`` [P] of the
+        The objective. It reads `embedding_a`, `embedding_b` [P, D], `logits_a` and
+        `logits_b` [P, K] of the model, `identity_a`, `identity_b` and `same` [P] of the
         batch, and carries nothing.
     Deviation: the paper gives neither the margin nor what d is taken on; here on L2-normalised
         embeddings, margin 1 and weight 1 in the configs.

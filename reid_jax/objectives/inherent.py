@@ -37,16 +37,16 @@ def inherent(
     Args:
         compact_weight: beta.
         scatter_weight: gamma.
-        means: where the mean codes come from: :func:`~reid_jax.objectives.exact_means`,
-            :func:`~reid_jax.objectives.bank_means`, :func:`~reid_jax.objectives.batch_means` or
-            :func:`~reid_jax.objectives.moving_means`.
+        means: where the mean codes come from: `exact_means`,
+            `bank_means`, `batch_means` or
+            `moving_means`.
         scatter_cap: a row whose scatter loss is above it is pushed no further; None pushes without
             end, as printed.
     Returns:
-        The objective. It reads ``logits`` [B, K] and ``embedding`` [B, D] of the model,
-        ``identity`` and ``row`` [B] of the batch, and carries what the means need. ``code_gap``,
+        The objective. It reads `logits` [B, K] and `embedding` [B, D] of the model,
+        `identity` and `row` [B] of the batch, and carries what the means need. `code_gap`,
         for means that come with the code of each image, is the mean distance between those codes
-        and the ones of the training pass. ``init`` raises ValueError if there is one training
+        and the ones of the training pass. `init` raises ValueError if there is one training
         identity (d_min is undefined), or one has no image.
     Deviation: Eq. 1 prints KL(posterior, label), which is infinite; the cross-entropy is meant.
     """
@@ -98,13 +98,13 @@ def _inherent(
 
 
 def triplet(*, margin: float) -> Objective:
-    """Mean batch-hard triplet loss alone, on codes that are not normalised: the ``htri`` rows.
+    """Mean batch-hard triplet loss alone, on codes that are not normalised: the `htri` rows.
 
     Args:
         margin: in Euclidean distance of codes.
     Returns:
-        The objective. It reads ``embedding`` [B, D] of the model and ``identity`` [B] of the batch,
-        and carries nothing; ``triplet_active`` is the share of anchors with a loss.
+        The objective. It reads `embedding` [B, D] of the model and `identity` [B] of the batch,
+        and carries nothing; `triplet_active` is the share of anchors with a loss.
     Deviation: none.
     """
     documented = [triplet, batch_hard_triplet_loss]

@@ -50,10 +50,10 @@ class MeanSource(NamedTuple):
 
     Attributes:
         name: how a record of a training names it.
-        init: ``init(labels, dim) -> state``: a :class:`MeanCodes` of zeros, or None.
-        of_batch: ``of_batch(state, codes, labels, num_identities, axis_name) -> (means, known)``:
+        init: `init(labels, dim) -> state`: a `MeanCodes` of zeros, or None.
+        of_batch: `of_batch(state, codes, labels, num_identities, axis_name) -> (means, known)`:
             [K, D] constants, and [K] bool, which of them there are; None if all.
-        following: ``following(state, codes, batch, axis_name) -> state`` after a step.
+        following: `following(state, codes, batch, axis_name) -> state` after a step.
         refresh: how all are computed anew, or None.
         notes: where it differs from the paper.
     """
@@ -211,7 +211,7 @@ def remember(
     """The bank after a batch: the codes of its images are replaced, the means follow.
 
     Args:
-        state: with ``codes`` and ``labels``.
+        state: with `codes` and `labels`.
         codes: [B, D] rows of this device.
         rows: [B] int32, which training images they are; an image that occurs twice in the global
             batch gets the mean of its codes.
@@ -234,21 +234,21 @@ def make_refresh(
     devices: Sequence[jax.Device],
     block_size: int = 128,
 ) -> Callable[[Any, jax.Array], MeanCodes]:
-    """Builds ``refresh(state, images) -> MeanCodes``: the codes of all images as of a state.
+    """Builds `refresh(state, images) -> MeanCodes`: the codes of all images as of a state.
 
     All devices of all processes share the images, one computation with nothing read by the host;
     what the devices do not divide is padded with the last image and cut off again. The result is
     on every device, ready for the step.
 
     Args:
-        embed: ``embed(variables, images [b, H, W, 3]) -> [b, D]``, from resident pixels to codes,
+        embed: `embed(variables, images [b, H, W, 3]) -> [b, D]`, from resident pixels to codes,
             each row on its own (no augmentation, no batch statistics).
         labels: [N] int32 of the training images.
         devices: this process's devices that share a batch.
         block_size: images that a device embeds at once.
     Returns:
-        The function. The state has a :class:`MeanCodes`, and ``images`` [N, H, W, 3] are already
-        on every device, as for :func:`~reid_jax.training.with_resident_images`.
+        The function. The state has a `MeanCodes`, and `images` [N, H, W, 3] are already
+        on every device, as for `with_resident_images`.
     """
     num_images, num_identities = len(labels), int(np.max(labels)) + 1
     labels = parallel.replicate(np.asarray(labels, np.int32), devices)

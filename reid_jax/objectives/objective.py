@@ -40,7 +40,7 @@ class LossFn(Protocol):
 
         Args:
             outputs: of the model, this device's rows.
-            batch: this device's rows, with the keys of :mod:`reid_jax.schema`.
+            batch: this device's rows, with the keys of `reid_jax.schema`.
             loss_state: from before the step.
             axis_name: device axis over which the rows are divided; None if all are here.
 
@@ -54,10 +54,10 @@ class Refresh(NamedTuple):
     """How a loss state is computed anew from all training images, before a step.
 
     Attributes:
-        make: ``make(embed, labels, *, devices) -> recompute``; ``embed(variables, images)`` gives
-            the codes [b, D] of resident images, and ``recompute(state, images)`` the loss state on
+        make: `make(embed, labels, *, devices) -> recompute`; `embed(variables, images)` gives
+            the codes [b, D] of resident images, and `recompute(state, images)` the loss state on
             every device.
-        every: ``every(steps_per_epoch)``: steps from one refresh to the next; None refreshes once,
+        every: `every(steps_per_epoch)`: steps from one refresh to the next; None refreshes once,
             before the first step.
     """
 
@@ -69,9 +69,9 @@ class Objective(NamedTuple):
     """What a training minimises: a pair of pure functions, as optax has (init, update).
 
     Attributes:
-        init: ``init(labels, dim) -> loss_state``, see :class:`InitFn`.
-        loss: ``loss(outputs, batch, loss_state, *, axis_name) -> (loss, (loss_state, metrics))``,
-            see :class:`LossFn`.
+        init: `init(labels, dim) -> loss_state`, see `InitFn`.
+        loss: `loss(outputs, batch, loss_state, *, axis_name) -> (loss, (loss_state, metrics))`,
+            see `LossFn`.
         refresh: for a method that needs more than the batch before a step, else None.
         notes: where it differs from its paper, one sentence each.
     """
@@ -83,10 +83,10 @@ class Objective(NamedTuple):
 
 
 def stateless(labels: np.ndarray, dim: int) -> None:
-    """The ``init`` of an objective that carries nothing."""
+    """The `init` of an objective that carries nothing."""
     del labels, dim
 
 
 def centers_of_labels(labels: np.ndarray, dim: int) -> CenterState:
-    """The ``init`` of an objective that carries a center of each identity, [K, D], zeros."""
+    """The `init` of an objective that carries a center of each identity, [K, D], zeros."""
     return init_centers(int(np.max(labels)) + 1, dim)

@@ -40,11 +40,11 @@ def identification(
 def pair_identification(
     outputs: Arrays, batch: Arrays, *, axis_name: str | None
 ) -> tuple[jax.Array, Arrays]:
-    """:func:`identification` of both images of each pair: half the sum of the two streams' means.
+    """`identification` of both images of each pair: half the sum of the two streams' means.
 
     Args:
-        outputs: ``logits_a``, ``logits_b`` [P, K].
-        batch: ``identity_a``, ``identity_b`` [P].
+        outputs: `logits_a`, `logits_b` [P, K].
+        batch: `identity_a`, `identity_b` [P].
         axis_name: device axis.
     """
     logits = jnp.concatenate([outputs["logits_a"], outputs["logits_b"]])

@@ -36,19 +36,19 @@ def depthwise_cross_correlation(
     :math:`p = \lfloor (h-1)/2 \rfloor`, :math:`q = \lfloor (w-1)/2 \rfloor`: a kernel of even size
     has one more zero after the signal than before it. The kernel is not flipped.
 
-    The definition is ``lax.conv_general_dilated`` with the examples folded into the channels, one
+    The definition is `lax.conv_general_dilated` with the examples folded into the channels, one
     group a channel; the other methods give the same values and gradients:
 
-    * ``'grouped_conv'``: the definition.
-    * ``'shift'``: a sum of shifted products. On a CPU the gradient of the grouped convolution takes
+    * `'grouped_conv'`: the definition.
+    * `'shift'`: a sum of shifted products. On a CPU the gradient of the grouped convolution takes
       hundreds of times as long.
-    * ``'fft'``: a product of spectra, for very large kernels.
-    * ``'auto'``: on a CPU ``'shift'`` or ``'fft'`` by the size of the kernel, as measured by
-      ``experiments/benchmarks/correlation.py``; elsewhere ``'grouped_conv'`` (right for a TPU
+    * `'fft'`: a product of spectra, for very large kernels.
+    * `'auto'`: on a CPU `'shift'` or `'fft'` by the size of the kernel, as measured by
+      `experiments/benchmarks/correlation.py`; elsewhere `'grouped_conv'` (right for a TPU
       by its compiler's estimate; not measured on a GPU). Chosen when the function is lowered, for
       the platform that it is lowered for.
 
-    For several kernels on one signal, ``jax.vmap`` with ``in_axes=(None, 0)`` shares the signal.
+    For several kernels on one signal, `jax.vmap` with `in_axes=(None, 0)` shares the signal.
 
     Args:
         signal: [B, H, W, C], floating.
@@ -188,7 +188,7 @@ def _valid_shift(signal: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _valid_fft(signal: jax.Array, kernel: jax.Array) -> jax.Array:
-    """What :func:`_valid_shift` gives."""
+    """What `_valid_shift` gives."""
     rows, columns = kernel.shape[1:3]
     height, width = signal.shape[1] - rows + 1, signal.shape[2] - columns + 1
     dtype = signal.dtype

@@ -20,8 +20,8 @@ def spatial_transform(
 
     (Guo and Cheung (csn), Eq. 1). Coordinates are normalised: -1 is the center of the first pixel
     and 1 that of the last ("align corners"), on both sides. What falls outside takes the value at
-    the border, and there no gradient reaches ``theta``; nor does one from exactly at the border.
-    The identity ``(1, 0, 0, 0, 1, 0)`` resizes.
+    the border, and there no gradient reaches `theta`; nor does one from exactly at the border.
+    The identity `(1, 0, 0, 0, 1, 0)` resizes.
 
     Args:
         features: [B, H, W, C], floating.
@@ -29,7 +29,7 @@ def spatial_transform(
         out_size: (h, w) of the view; along a side of length 1 the center is sampled.
 
     Returns:
-        [B, h, w, C] in the dtype of ``features``; computed in float32 or wider.
+        [B, h, w, C] in the dtype of `features`; computed in float32 or wider.
 
     Raises:
         ValueError: if shapes or dtypes do not fit.

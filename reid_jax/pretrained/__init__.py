@@ -27,23 +27,23 @@ def load_weights(
     """The variables of a network with all values taken from a file, by the file's ending.
 
     Args:
-        path: ``.mat`` (MatConvNet), or ``.safetensors``, ``.pth``, ``.pth.tar``, ``.pt``
+        path: `.mat` (MatConvNet), or `.safetensors`, `.pth`, `.pth.tar`, `.pt`
             (torchvision). PyTorch is not needed.
         model: the network; of a siamese network the backbone.
-        variables: 'params' and 'batch_stats' as ``model.init`` makes them.
-        prefix: taken off the names in the file, as ``"module."``; what does not begin with it is
+        variables: 'params' and 'batch_stats' as `model.init` makes them.
+        prefix: taken off the names in the file, as `"module."`; what does not begin with it is
             left out. MatConvNet's names have none.
 
     Returns:
-        new variables; and a report for the results: ``file``, ``sha256``, ``matched`` (number of
-        the network's tensors), ``left_out`` (name in the file -> reason), ``kept`` (names in the
-        network that are as they were), and ``image_mean`` and ``image_std``, RGB: the weights
+        new variables; and a report for the results: `file`, `sha256`, `matched` (number of
+        the network's tensors), `left_out` (name in the file -> reason), `kept` (names in the
+        network that are as they were), and `image_mean` and `image_std`, RGB: the weights
         expect (pixels of 0 .. 255 - mean) / std. The mean is None where the file does not say.
-        ``entry`` (of the file, that holds the weights) and ``prefix``, where there is one.
+        `entry` (of the file, that holds the weights) and `prefix`, where there is one.
 
     Raises:
-        ValueError: if the ending is not known, a prefix is given for a ``.mat`` file, or as
-            :func:`load_matconvnet` and :func:`load_torchvision` say.
+        ValueError: if the ending is not known, a prefix is given for a `.mat` file, or as
+            `load_matconvnet` and `load_torchvision` say.
     """
     name = epath.Path(path).name
     load = next((load for suffix, load in LOADERS.items() if name.endswith(suffix)), None)

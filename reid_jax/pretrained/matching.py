@@ -117,9 +117,9 @@ def fill(
     """New variables with all values taken from a file, and the report on what was done.
 
     Args:
-        variables: collections as ``model.init`` makes them; their dtypes are kept.
+        variables: collections as `model.init` makes them; their dtypes are kept.
         tensors: name in the file -> array with this library's axes.
-        wanted: name in the file -> path of a leaf of ``variables``, for every leaf.
+        wanted: name in the file -> path of a leaf of `variables`, for every leaf.
         path: of the file, for messages and the report.
         sha256: its digest.
         left_out: name -> reason, of tensors that are not for the network.
@@ -127,12 +127,12 @@ def fill(
             another shape, they are left out, and a head keeps its values.
         networks: which network the file and the variables look like.
         shape_in_file: turns a shape into the one that the file's program would print.
-        prefix: what all names in ``tensors`` and ``left_out`` begin with in the file.
+        prefix: what all names in `tensors` and `left_out` begin with in the file.
         outside: names in the file that do not begin with it: left out.
 
     Returns:
-        the variables, and ``file``, ``sha256``, ``matched``, ``left_out``, ``kept`` of
-        :func:`reid_jax.pretrained.load_weights`.
+        the variables, and `file`, `sha256`, `matched`, `left_out`, `kept` of
+        `reid_jax.pretrained.load_weights`.
 
     Raises:
         ValueError: naming every tensor that is missing, unexpected or of another shape; or, in

@@ -1,4 +1,4 @@
-"""MatConvNet's ImageNet networks, from ``.mat`` files of MATLAB's format 5.
+"""MatConvNet's ImageNet networks, from `.mat` files of MATLAB's format 5.
 
 Written from MatConvNet's documentation and from the program that made its files out of Caffe's. In
 both, images are RGB and a kernel is [h, w, C / groups, O], so that no axis is moved. The tests make
@@ -41,25 +41,25 @@ def load_matconvnet(
 ) -> tuple[dict, dict[str, Any]]:
     """The variables of a network with all values taken from a MatConvNet file.
 
-    For ``imagenet-caffe-ref.mat`` (CaffeNet), ``imagenet-vgg-verydeep-16.mat`` (VGG16) and
-    ``imagenet-resnet-50-dag.mat`` (ResNet-50 with ``stride='caffe'``). Every tensor of the file and
+    For `imagenet-caffe-ref.mat` (CaffeNet), `imagenet-vgg-verydeep-16.mat` (VGG16) and
+    `imagenet-resnet-50-dag.mat` (ResNet-50 with `stride='caffe'`). Every tensor of the file and
     of the network is matched, or named in the error. Names are those of MatConvNet's importer:
-    ``conv1_filter``, ``conv1_bias``, ``bn_conv1_mult``, ``bn_conv1_bias``, ``bn_conv1_moments``,
-    ``res2a_branch1_filter``; the layers of a SimpleNN are named in the same way.
+    `conv1_filter`, `conv1_bias`, `bn_conv1_mult`, `bn_conv1_bias`, `bn_conv1_moments`,
+    `res2a_branch1_filter`; the layers of a SimpleNN are named in the same way.
 
     What is left out is left out by name, and reported: the classifier where the network has no
     identification head or one of another size (the head then keeps the values it has in
-    ``variables``), fc6 and fc7 where it has ``pooling='max'``, and the bias that ResNet-50's conv1
+    `variables`), fc6 and fc7 where it has `pooling='max'`, and the bias that ResNet-50's conv1
     has in front of a batch norm: it is taken off that norm's mean, which changes no result.
 
     Args:
-        path: the ``.mat`` file.
+        path: the `.mat` file.
         model: CaffeNet, VGG16 or ResNet. Of a siamese network give the backbone and
-            ``backbone_variables(variables)``.
-        variables: 'params' and 'batch_stats' as ``model.init`` makes them; their dtypes are kept.
+            `backbone_variables(variables)`.
+        variables: 'params' and 'batch_stats' as `model.init` makes them; their dtypes are kept.
 
     Returns:
-        new variables; and a report, as :func:`reid_jax.pretrained.load_weights` describes it.
+        new variables; and a report, as `reid_jax.pretrained.load_weights` describes it.
 
     Raises:
         ValueError: if MatConvNet has no weights for the model or its layout is not Caffe's, the

@@ -1,12 +1,12 @@
-"""PyTorch's ``.pth`` and ``.pt`` files, without PyTorch and without running anything in them.
+"""PyTorch's `.pth` and `.pt` files, without PyTorch and without running anything in them.
 
-``torch.save`` writes a pickle, which is a program, and beside it the numbers. Here the program is
-run by a machine of its own, :mod:`reid_jax.pretrained.torch_pickle`, which refuses every name that
+`torch.save` writes a pickle, which is a program, and beside it the numbers. Here the program is
+run by a machine of its own, `reid_jax.pretrained.torch_pickle`, which refuses every name that
 no file of tensors needs.
 
 Two formats are read: a zip archive (PyTorch 1.6 and later), and a row of pickles with the numbers
-after them (before 1.6, or ``_use_new_zipfile_serialization=False``). Written from
-``torch/serialization.py``, ``torch/_utils.py`` and ``torch/_tensor.py`` of PyTorch 2.13, and from
+after them (before 1.6, or `_use_new_zipfile_serialization=False`). Written from
+`torch/serialization.py`, `torch/_utils.py` and `torch/_tensor.py` of PyTorch 2.13, and from
 files of both formats.
 """
 
@@ -44,7 +44,7 @@ STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network")
 
 
 class TorchFile:
-    """A ``.pth`` or ``.pt`` file: its digest, and what it holds.
+    """A `.pth` or `.pt` file: its digest, and what it holds.
 
     The file is mapped into memory, and a tensor is a view of its place there, so that reading one
     of 100 MB takes next to nothing until the numbers are used.
@@ -52,8 +52,8 @@ class TorchFile:
     Attributes:
         path: of the file.
         value: what was saved. Tensors, parameters and storages are NumPy arrays that cannot be
-            written to (bfloat16 and the floats of 8 bits by ``ml_dtypes``); an ``OrderedDict`` is a
-            ``dict``, a ``torch.Size`` a tuple, a ``torch.dtype`` a ``numpy.dtype``.
+            written to (bfloat16 and the floats of 8 bits by `ml_dtypes`); an `OrderedDict` is a
+            `dict`, a `torch.Size` a tuple, a `torch.dtype` a `numpy.dtype`.
 
     Raises:
         ValueError: if there is no such file, it is damaged or of another kind, or holds or calls
@@ -82,8 +82,8 @@ class TorchFile:
         """The state dictionary (name -> array), and the entry of the file that holds it.
 
         The entry is None where the file is the state dictionary itself. Where it lies one level
-        down, as in ``{"state_dict": ..., "epoch": 3}``, it is taken if it is the only one, or the
-        only one of a name in use for the network (``STATE_DICTS``).
+        down, as in `{"state_dict": ..., "epoch": 3}`, it is taken if it is the only one, or the
+        only one of a name in use for the network (`STATE_DICTS`).
 
         Raises:
             ValueError: if there is none or several, saying what is there instead.
@@ -113,7 +113,7 @@ class TorchFile:
 
 
 def read_torch(path: epath.PathLike) -> Any:
-    """What a ``.pth`` or ``.pt`` file holds, see :class:`TorchFile`."""
+    """What a `.pth` or `.pt` file holds, see `TorchFile`."""
     return TorchFile(path).value
 
 

@@ -1,6 +1,6 @@
 """The pickles in PyTorch's files: a machine that runs them, and knows the few names of tensors.
 
-It builds tensors, numbers, text and plain containers, knows what stands in ``CALLS``, and refuses
+It builds tensors, numbers, text and plain containers, knows what stands in `CALLS`, and refuses
 every other name before anything is imported or called.
 """
 
@@ -174,7 +174,7 @@ class Machine:
     _newobj = _reduce
 
     def _build(self, _: Any) -> None:
-        """Attributes of the object below: of an OrderedDict (``_metadata``), not needed."""
+        """Attributes of the object below: of an OrderedDict (`_metadata`), not needed."""
         state, target = self._stack.pop(), self._stack[-1]
         if isinstance(target, np.dtype):
             if state[1] not in ("<", "|", "="):

@@ -1,4 +1,4 @@
-"""torchvision's ResNet-18, ResNet-50 and VGG16 weights, from ``.pth`` or ``.safetensors``."""
+"""torchvision's ResNet-18, ResNet-50 and VGG16 weights, from `.pth` or `.safetensors`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TORCH_LEAF = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Of each stage of VGG16: place of its first convolution in ``features``.
+# Of each stage of VGG16: place of its first convolution in `features`.
 VGG_STAGES = {1: 0, 2: 5, 3: 10, 4: 17, 5: 24}
 VGG_DENSE = {"fc6": "classifier.0", "fc7": "classifier.3", "identification": "classifier.6"}
 # What torchvision's weights were trained with, for pixels of 0 .. 255.
@@ -43,22 +43,22 @@ def load_torchvision(
     """The variables of a ResNet or VGG16 with all values taken from a torchvision weights file.
 
     Every tensor of the file and of the network is matched, or named in the error. What is left out
-    is left out by name, and reported: the counters ``num_batches_tracked``; the classifier where
+    is left out by name, and reported: the counters `num_batches_tracked`; the classifier where
     the network has no identification head or one of another size (the head then keeps the values
-    it has in ``variables``); fc6 and fc7 of VGG16 where the network has ``pooling='max'``.
+    it has in `variables`); fc6 and fc7 of VGG16 where the network has `pooling='max'`.
 
     Args:
-        path: ``.safetensors``, or ``.pth`` / ``.pt`` / ``.pth.tar`` holding a state dictionary,
-            also one level down (``{"state_dict": ..., "epoch": 3}``), which is said. PyTorch is not
-            needed, and nothing in the file is run: see :mod:`reid_jax.pretrained.torch_file`.
-        model: VGG16, or a ResNet with ``stride='torchvision'``. Of a siamese network give the
-            backbone and ``backbone_variables(variables)``.
-        variables: 'params' and 'batch_stats' as ``model.init`` makes them; their dtypes are kept.
-        prefix: taken off the names in the file, as ``"module."``; a tensor whose name does not
+        path: `.safetensors`, or `.pth` / `.pt` / `.pth.tar` holding a state dictionary,
+            also one level down (`{"state_dict": ..., "epoch": 3}`), which is said. PyTorch is not
+            needed, and nothing in the file is run: see `reid_jax.pretrained.torch_file`.
+        model: VGG16, or a ResNet with `stride='torchvision'`. Of a siamese network give the
+            backbone and `backbone_variables(variables)`.
+        variables: 'params' and 'batch_stats' as `model.init` makes them; their dtypes are kept.
+        prefix: taken off the names in the file, as `"module."`; a tensor whose name does not
             begin with it is left out.
 
     Returns:
-        new variables; and a report, as :func:`reid_jax.pretrained.load_weights` describes it.
+        new variables; and a report, as `reid_jax.pretrained.load_weights` describes it.
 
     Raises:
         ValueError: if torchvision has no weights for the model or its layout is not torchvision's,

@@ -1,4 +1,4 @@
-"""Ways to evaluate an embedder: ``PROTOCOLS[name].evaluate(embedder, subsets) -> Evaluation``."""
+"""Ways to evaluate an embedder: `PROTOCOLS[name].evaluate(embedder, subsets) -> Evaluation`."""
 
 from reid_jax.protocols.base import Evaluation, Protocol, Subsets
 from reid_jax.protocols.landmark import Landmarks
@@ -41,4 +41,4 @@ PROTOCOLS: dict[str, Protocol] = {
         Landmarks("oxford5k"),
     )
 }
-"""All protocols by name; ``dataclasses.replace(protocol, num_repeats=10)`` draws more often."""
+"""All protocols by name; `dataclasses.replace(protocol, num_repeats=10)` draws more often."""

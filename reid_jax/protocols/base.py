@@ -123,7 +123,7 @@ class Protocol:
         return found
 
     def validation(self, subsets: Subsets) -> Callable[[Embedder], dict[str, float]]:
-        """What :func:`reid_jax.fit` takes: the metrics of an embedder on images kept apart.
+        """What `reid_jax.fit` takes: the metrics of an embedder on images kept apart.
 
         Args:
             subsets: images for each name in `needs`.

@@ -31,7 +31,7 @@ class Landmarks(Protocol):
     needs: ClassVar[tuple[str, ...]] = ("images", "queries")
 
     def check(self, embedder: Embedder) -> None:
-        """Refuses a network that scores pairs; see :meth:`Protocol.check`."""
+        """Refuses a network that scores pairs; see `Protocol.check`."""
         refuse_pairs(self, embedder)
         super().check(embedder)
 

@@ -41,7 +41,7 @@ class Lists(Protocol):
     needs: ClassVar[tuple[str, ...]] = ("query", "gallery")
 
     def check(self, embedder: Embedder) -> None:
-        """Refuses batch norm that needs a whole side at once; see :meth:`Protocol.check`."""
+        """Refuses batch norm that needs a whole side at once; see `Protocol.check`."""
         super().check(embedder)
         if getattr(embedder.model, "test_statistics", "running") == "batch":
             raise ValueError(
@@ -90,7 +90,7 @@ class MultiQuery(Lists):
     needs: ClassVar[tuple[str, ...]] = ("query", "gallery", "multi_query")
 
     def check(self, embedder: Embedder) -> None:
-        """Refuses a network that scores pairs; see :meth:`Protocol.check`."""
+        """Refuses a network that scores pairs; see `Protocol.check`."""
         refuse_pairs(self, embedder)
         super().check(embedder)
 
@@ -110,7 +110,7 @@ class Distractors(Lists):
     needs: ClassVar[tuple[str, ...]] = ("query", "gallery", "distractors")
 
     def check(self, embedder: Embedder) -> None:
-        """Refuses a network that scores pairs; see :meth:`Protocol.check`."""
+        """Refuses a network that scores pairs; see `Protocol.check`."""
         refuse_pairs(self, embedder)
         super().check(embedder)
 

@@ -55,7 +55,7 @@ class OneDirection(Pool):
     """One random image of each person in each camera, the first asks: single-shot-one-direction."""
 
     def check(self, embedder: Embedder) -> None:
-        """Refuses a shortlist of several draws; see :meth:`Protocol.check`."""
+        """Refuses a shortlist of several draws; see `Protocol.check`."""
         super().check(embedder)
         if embedder.scoring.shortlist and self.num_repeats > 1:
             self._refuse_shortlist(embedder)
@@ -71,7 +71,7 @@ class PerQuery(Pool):
     """Every image a query with a random gallery of its own: `single-shot-per-query`."""
 
     def check(self, embedder: Embedder) -> None:
-        """Refuses a shortlist; see :meth:`Protocol.check`."""
+        """Refuses a shortlist; see `Protocol.check`."""
         super().check(embedder)
         if embedder.scoring.shortlist:
             self._refuse_shortlist(embedder)

@@ -1,4 +1,4 @@
-"""Training: state, step, schedules, the loop, and ``fit``, which puts them together."""
+"""Training: state, step, schedules, the loop, and `fit`, which puts them together."""
 
 from reid_jax.checkpoint import Checkpoints
 from reid_jax.training.loop import Intervals, NonFiniteLossError, StoppedError, train

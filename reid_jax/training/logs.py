@@ -1,4 +1,4 @@
-"""Training metrics as ``metrics.jsonl`` and TensorBoard events."""
+"""Training metrics as `metrics.jsonl` and TensorBoard events."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["MetricsLog", "read_metrics", "salvage_metrics"]
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Reads ``metrics.jsonl``; a last line that was cut off while it was written is left out.
+    """Reads `metrics.jsonl`; a last line that was cut off while it was written is left out.
 
     Args:
         workdir: of a run; without the file there are no records.
@@ -36,7 +36,7 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def salvage_metrics(workdir: epath.PathLike) -> tuple[list[dict[str, Any]], int]:
-    """Reads what can be read of ``metrics.jsonl``, for a report.
+    """Reads what can be read of `metrics.jsonl`, for a report.
 
     Args:
         workdir: of a run.
@@ -54,7 +54,7 @@ def _path(workdir: epath.PathLike) -> epath.Path:
 
 
 def _parsed(path: epath.Path) -> list[tuple[str, dict[str, Any] | None]]:
-    """Each line with its record, an object with a whole ``step``, or None where it holds none."""
+    """Each line with its record, an object with a whole `step`, or None where it holds none."""
     lines = path.read_text().splitlines() if path.exists() else []
     return [(line, _record(line)) for line in lines]
 
@@ -70,7 +70,7 @@ def _record(line: str) -> dict[str, Any] | None:
 class MetricsLog:
     """Appends records to a work directory; on a resumed run those from the first step on are cut.
 
-    The file is written anew at each :meth:`flush`, since objects in a bucket cannot be appended to;
+    The file is written anew at each `flush`, since objects in a bucket cannot be appended to;
     the loop does so with each checkpoint, so what a killed run loses it also does again.
     """
 
@@ -88,7 +88,7 @@ class MetricsLog:
         self._events = summary_writer(local_dir, flush_secs=30)
 
     def write(self, record: dict[str, Any], *, to_tensorboard: bool = True) -> None:
-        """Adds one record, which has a ``step``; a value that is not finite is written as null."""
+        """Adds one record, which has a `step`; a value that is not finite is written as null."""
         self._lines.append(_json_line(record))
         self._unwritten = True
         if to_tensorboard:

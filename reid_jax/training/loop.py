@@ -63,13 +63,13 @@ def train(
     refresh: Callable[[TrainState], Any] | None = None,
     refresh_every: int | None = 1,
 ) -> TrainState:
-    """Trains from the newest checkpoint, or from ``state`` if there is none, to the last step.
+    """Trains from the newest checkpoint, or from `state` if there is none, to the last step.
 
     Args:
         state: the initial state, of host or device arrays.
-        step: from :func:`reid_jax.parallel.pmap_step`.
-        batches: ``batches(first_step)`` gives this process's rows of each batch from there on.
-        constants: further arguments of ``step``, already replicated.
+        step: from `reid_jax.parallel.pmap_step`.
+        batches: `batches(first_step)` gives this process's rows of each batch from there on.
+        constants: further arguments of `step`, already replicated.
         devices: this process's devices that share a batch.
         images_per_step: images of the global batch, for the rate that is shown: two for a pair.
         num_steps: length of the training.
@@ -77,12 +77,12 @@ def train(
         checkpoints: where states go.
         workdir: where metrics go.
         learning_rate: of each step, for the log; None where it is not known.
-        validate: gives scores in [0, 1] of a state.
-        monitor: the score of which the highest is kept as best.
+        validate: returns {metric: score} of a state.
+        monitor: the metric of which the loop keeps the state with the highest score.
         refresh: gives the loss state before a step from the state, for methods that need more than
-            the batch; it is on the devices already (:func:`reid_jax.parallel.replicate`), and the
+            the batch; it is on the devices already (`reid_jax.parallel.replicate`), and the
             step will donate it.
-        refresh_every: steps from one ``refresh`` to the next, the first before step 0; None for
+        refresh_every: steps from one `refresh` to the next, the first before step 0; None for
             that one alone.
     Returns:
         The state after the last step, on the host.

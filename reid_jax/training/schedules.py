@@ -15,7 +15,7 @@ __all__ = ["adam", "exponential_decay", "freeze_until", "kernels", "sgd", "step_
 def step_decay(
     learning_rate: float, *, boundaries: Sequence[int], factor: float = 0.1
 ) -> optax.Schedule:
-    """Multiplies the learning rate by ``factor`` from each step in ``boundaries`` on."""
+    """Multiplies the learning rate by `factor` from each step in `boundaries` on."""
     return optax.piecewise_constant_schedule(
         learning_rate, {int(step): factor for step in boundaries}
     )
@@ -24,7 +24,7 @@ def step_decay(
 def exponential_decay(
     learning_rate: float, *, first_step: int, num_steps: int, final: float = 1e-3
 ) -> optax.Schedule:
-    """Constant up to ``first_step``, then a constant factor a step, to ``final`` of it at the end.
+    """Constant up to `first_step`, then a constant factor a step, to `final` of it at the end.
 
     Args:
         learning_rate: of the constant part.
@@ -69,7 +69,7 @@ def adam(schedule: optax.Schedule, *, weight_decay: float) -> optax.GradientTran
 
     Args:
         schedule: learning rate of each step.
-        weight_decay: w, of kernels only (see :func:`kernels`).
+        weight_decay: w, of kernels only (see `kernels`).
     """
     return optax.chain(
         optax.add_decayed_weights(weight_decay, mask=kernels),
@@ -91,7 +91,7 @@ def freeze_until(
 
     Args:
         optimizer: of all parameters.
-        is_trained: ``is_trained(params)`` is a tree like them, True where they move from the start.
+        is_trained: `is_trained(params)` is a tree like them, True where they move from the start.
         num_steps: for how many steps the rest is as it was.
     """
 
@@ -115,5 +115,5 @@ def freeze_until(
 
 
 def kernels(params: Any) -> Any:
-    """A tree like ``params`` that is True at kernels: parameters of two or more axes."""
+    """A tree like `params` that is True at kernels: parameters of two or more axes."""
     return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)

@@ -24,7 +24,7 @@ class TrainState:
         params: parameters of the model.
         batch_stats: running statistics of batch norm, or an empty dict.
         opt_state: state of the optimizer.
-        loss_state: centers, mean codes, or whatever the objective carries; ``None`` for nothing.
+        loss_state: centers, mean codes, or whatever the objective carries; `None` for nothing.
     """
 
     step: jax.Array
@@ -35,7 +35,7 @@ class TrainState:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What the model is applied to: ``params`` and ``batch_stats``."""
+        """What the model is applied to: `params` and `batch_stats`."""
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
@@ -49,7 +49,7 @@ def create_state(
     """A fresh state for a model.
 
     Args:
-        model: takes ``images`` and ``train``.
+        model: takes `images` and `train`.
         optimizer: its state is made for the model's parameters.
         *images: one example input (two for a siamese model), [1, H, W, 3] float.
         key: for the initial parameters.

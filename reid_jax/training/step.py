@@ -29,21 +29,21 @@ def make_train_step(
     axis_name: str | None = None,
     preprocess: Preprocess | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """Builds ``train_step(state, batch) -> (state, metrics)``.
+    """Builds `train_step(state, batch) -> (state, metrics)`.
 
-    The step is a pure function for ``jit`` (``axis_name=None``, the whole batch on one device) or
-    for ``pmap`` (:func:`reid_jax.parallel.pmap_step`); both give the same parameters.
+    The step is a pure function for `jit` (`axis_name=None`, the whole batch on one device) or
+    for `pmap` (`reid_jax.parallel.pmap_step`); both give the same parameters.
 
     Args:
-        model: called with ``image`` of the batch, or with ``image_a`` and ``image_b`` if the batch
-            has those; a model with a field ``axis_name`` is cloned with the step's.
+        model: called with `image` of the batch, or with `image_a` and `image_b` if the batch
+            has those; a model with a field `axis_name` is cloned with the step's.
         optimizer: gets gradients of the global loss.
-        objective: of :mod:`reid_jax.objectives`; its loss is that of the global batch.
+        objective: of `reid_jax.objectives`; its loss is that of the global batch.
         axis_name: device axis of the step, or None.
-        preprocess: ``preprocess(images, keys [B]) -> images``, augmentation and normalisation.
+        preprocess: `preprocess(images, keys [B]) -> images`, augmentation and normalisation.
     Returns:
-        The step. Its metrics are the objective's, ``loss`` and ``gradient_norm``, all over the
-        global batch. A row's augmentation and dropout depend on ``batch["key"]`` alone, as two
+        The step. Its metrics are the objective's, `loss` and `gradient_norm`, all over the
+        global batch. A row's augmentation and dropout depend on `batch["key"]` alone, as two
         streams of it.
     """
     if hasattr(model, "axis_name"):
@@ -134,10 +134,10 @@ def with_resident_images(
     """The same step for batches without images: it takes them from all images, on the device.
 
     Args:
-        train_step: from :func:`make_train_step`.
+        train_step: from `make_train_step`.
     Returns:
-        ``step(state, batch, images)`` with ``images`` uint8 [N, H, W, 3], which ``batch["row"]``
-        (``row_a`` and ``row_b`` of pairs) indexes. Pass them as an argument: a large array that a
+        `step(state, batch, images)` with `images` uint8 [N, H, W, 3], which `batch["row"]`
+        (`row_a` and `row_b` of pairs) indexes. Pass them as an argument: a large array that a
         jitted function closes over becomes a constant of the program.
     """
 

@@ -1,4 +1,4 @@
-"""From a network and images to an embedder: ``fit`` reads in the order in which a training goes."""
+"""From a network and images to an embedder: `fit` reads in the order in which a training goes."""
 
 from __future__ import annotations
 
@@ -61,25 +61,25 @@ def fit(
     for bit.
 
     Args:
-        model: of :mod:`reid_jax.models`, or with the attributes of
-            :class:`~reid_jax.models.network.Network`.
-        objective: of :mod:`reid_jax.objectives`.
+        model: of `reid_jax.models`, or with the attributes of
+            `Network`.
+        objective: of `reid_jax.objectives`.
         source: the training images.
-        sampler: over the rows of ``source``; pairs for a network that takes pairs.
+        sampler: over the rows of `source`; pairs for a network that takes pairs.
         optimizer: of all parameters.
         preprocess: what the network sees.
         num_steps: length of the training.
         seed: of initial parameters, augmentation and dropout.
         workdir: where checkpoints, metrics and the record go; None keeps nothing on disk.
-        validation: ``validation(embedder) -> {metric: score}``, such as
-            ``PROTOCOLS["single-query"].validation(subsets)``; the best state is returned.
+        validation: `validation(embedder) -> {metric: score}`, such as
+            `PROTOCOLS["single-query"].validation(subsets)`; the best state is returned.
         intervals: how often is logged, saved and validated; by default validated ten times if there
             is a validation.
         scoring: how the embedder embeds and compares.
         learning_rate: the optimizer's schedule, for the log.
-        initial: ``initial(variables) -> variables``: changes the fresh variables before the first
+        initial: `initial(variables) -> variables`: changes the fresh variables before the first
             step, such as by pre-trained ones.
-        earlier: what the initial variables were trained on: ``record["data"]`` of those trainings,
+        earlier: what the initial variables were trained on: `record["data"]` of those trainings,
             so that a test on their people is noticed too.
         monitor: the validation score of which the highest counts.
 
@@ -87,7 +87,7 @@ def fit(
         The embedder, of the best state on validation, else of the last.
 
     Raises:
-        ValueError: if the parts do not fit each other, or ``workdir`` belongs to another training.
+        ValueError: if the parts do not fit each other, or `workdir` belongs to another training.
         NonFiniteLossError: if the loss or its gradient is not finite.
         StoppedError: after an interrupt or a termination signal, with the state saved.
     """
