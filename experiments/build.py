@@ -336,11 +336,16 @@ def embedder(config: Config) -> Embedder:
     """The embedder of a run before its training, whose variables are shapes: for checks."""
     model = network(config, 2)
     seen = preprocess(config)
-    image = jax.ShapeDtypeStruct((1, *seen.input_size, 3), np.float32)
-    init = functools.partial(model.init, train=False)
-    shapes = jax.eval_shape(init, jax.random.key(0), *[image] * model.num_images)
-    single, variables = models.single_image(model, shapes)
+    single, variables = models.single_image(model, _shapes(model, seen.input_size))
     return Embedder(model=single, variables=variables, preprocess=seen, scoring=scoring(config))
+
+
+@functools.lru_cache(maxsize=64)
+def _shapes(model: nn.Module, input_size: tuple[int, int]) -> Any:
+    # Cached for the runs of a table, which are often of one network.
+    image = jax.ShapeDtypeStruct((1, *input_size, 3), np.float32)
+    init = functools.partial(model.init, train=False)
+    return jax.eval_shape(init, jax.random.key(0), *[image] * model.num_images)
 
 
 def notes(config: Config) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from experiments import build
 from experiments.config import Config
 from experiments.workdir import read_results
 from reid_jax import pretrained
-from reid_jax.embedder import TRAINING_FILE, read_json, read_training
+from reid_jax.embedder import TRAINING_FILE, read_training
+from reid_jax.files import read_json
 
 __all__ = ["Start", "with_variables_of"]
 

@@ -21,7 +21,7 @@ from reid_jax import data, evaluation, models
 from reid_jax.checkpoint import Checkpoints
 from reid_jax.data import ImageList, Source
 from reid_jax.distances import squared_euclidean
-from reid_jax.files import write_atomically
+from reid_jax.files import read_json, write_atomically
 from reid_jax.preprocess import Preprocess
 from reid_jax.scoring import STRIDE, TEST_MODES, Embed, Scoring, embed_function, pair_functions
 
@@ -31,7 +31,6 @@ __all__ = [
     "TRAINING_FILE",
     "Embedder",
     "Scoring",
-    "read_json",
     "read_training",
 ]
 
@@ -294,7 +293,7 @@ class Embedder:
             made = cls(
                 model=models.from_description(record["network"]),
                 variables=variables,
-                preprocess=Preprocess.from_json(record["preprocess"]),
+                preprocess=_preprocess_of(json.dumps(record["preprocess"])),
                 scoring=Scoring(**record["scoring"]),
                 provenance=record["provenance"],
             )
@@ -309,7 +308,8 @@ class Embedder:
 
     def expected_variables(self) -> Any:
         """Shapes of the network's variables."""
-        return _expected_variables(self.model, self.preprocess.input_size)
+        shapes = _expected_variables(self.model, self.preprocess.input_size)
+        return jax.tree.map(lambda leaf: leaf, shapes)
 
     def save(self, directory: epath.PathLike) -> None:
         """Writes the model as a folder: variables as safetensors, all else as JSON.
@@ -420,21 +420,6 @@ def read_training(workdir: epath.PathLike) -> tuple[dict[str, Any], nn.Module, A
     return record, model, restored
 
 
-def read_json(path: epath.Path) -> dict[str, Any]:
-    """The JSON object in a file.
-
-    Raises:
-        ValueError: if it holds none, naming the file.
-    """
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): make it again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, expected a JSON object")
-    return content
-
-
 def _is_saved(directory: epath.Path) -> bool:
     return (directory / RECORD_FILE).exists()
 
@@ -474,6 +459,13 @@ def _naming_unreadable(images: ImageList) -> Iterator[None]:
         raise
 
 
+@functools.lru_cache(maxsize=16)
+def _preprocess_of(text: str) -> Preprocess:
+    # One object for one text, so that a model that is opened again shares what is compiled.
+    return Preprocess.from_json(json.loads(text))
+
+
+@functools.lru_cache(maxsize=16)
 def _expected_variables(model: nn.Module, input_size: tuple[int, int]) -> Any:
     image = jax.ShapeDtypeStruct((1, *input_size, 3), np.float32)
     images = [image] * getattr(model, "num_images", 1)

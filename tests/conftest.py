@@ -19,6 +19,24 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 import jax
 import pytest
 
+LONGEST = (
+    *("test_csn_runs", "test_run", "test_finetuning", "test_protocols", "test_inherent_runs"),
+    *("test_activation_maps", "test_similarity_maps", "test_page"),
+)
+"""The files that take longest, the longest first."""
+
+
+def pytest_configure(config):
+    """Keeps the order of files below: pytest-xdist would begin with those of the most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, so that no worker is left alone with one at the end."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
 
 def pytest_unconfigure(config):
     """Removes the compiled functions at the end of the session; workers leave them alone."""

@@ -67,6 +67,19 @@ def preprocess(images, keys):
     return augment.standardise(images, mean=np.full(3, 120.0), std=np.full(3, 64.0))
 
 
+def init(model, *images, seed=0, **options):
+    """Fresh variables, as one program: op by op, each operation is compiled for each shape."""
+    # As in create_state: random numbers of many shapes take XLA long to optimise.
+    quick = {"xla_backend_optimization_level": 0}
+    compiled = jax.jit(functools.partial(model.init, **options), compiler_options=quick)
+    return compiled(jax.random.key(seed), *images)
+
+
+def apply(model, variables, *images, **options):
+    """A network's outputs, as one program."""
+    return jax.jit(functools.partial(model.apply, **options))(variables, *images)
+
+
 LEARNING_RATE = schedules.step_decay(0.05, boundaries=[2])
 
 

@@ -15,7 +15,7 @@ from reid_jax.keys import as_row_keys
 from reid_jax.objectives import Objective
 from reid_jax.training.state import TrainState
 
-__all__ = ["make_train_step", "with_resident_images"]
+__all__ = ["make_train_step", "require_outputs", "with_resident_images"]
 
 Batch = dict[str, jax.Array]
 Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
@@ -100,6 +100,40 @@ def make_train_step(
         return next_state, {"loss": loss, "gradient_norm": optax.tree.norm(gradients), **metrics}
 
     return train_step
+
+
+def require_outputs(
+    model: nn.Module, objective: Objective, state: TrainState, batch: Batch
+) -> None:
+    """Traces the loss alone, on shapes, so that an output that it misses is named before any work.
+
+    Args:
+        model: as for `make_train_step`.
+        objective: as for `make_train_step`.
+        state: of the model and the objective.
+        batch: shapes of a batch whose images are what the network sees, with keys.
+
+    Raises:
+        ValueError: if the objective needs an output that the model does not give.
+    """
+    if hasattr(model, "axis_name"):
+        model = model.clone(axis_name=None)
+    suffixes = ("_a", "_b") if "image_a" in batch else ("",)
+    takes_keys = getattr(model, "takes_keys", False)
+
+    def loss(state: TrainState, batch: Batch) -> Any:
+        images = [batch["image" + suffix] for suffix in suffixes]
+        keys: dict[str, Any] = {
+            "keys" + suffix: as_row_keys(batch["key" + suffix], len(images[0]))
+            for suffix in suffixes
+            if takes_keys
+        }
+        outputs, _ = model.apply(
+            state.variables, *images, train=True, mutable=["batch_stats"], **keys
+        )
+        return objective.loss(_Outputs(outputs), _Rows(batch), state.loss_state, axis_name=None)
+
+    jax.eval_shape(loss, state, batch)
 
 
 class _Outputs(dict):

@@ -18,13 +18,13 @@ from etils import epath
 
 from reid_jax import data, evaluation, models, parallel
 from reid_jax.checkpoint import Checkpoints
-from reid_jax.embedder import FORMAT, TRAINING_FILE, Embedder, Scoring, read_json
-from reid_jax.files import flattened, write_atomically
+from reid_jax.embedder import FORMAT, TRAINING_FILE, Embedder, Scoring
+from reid_jax.files import flattened, read_json, write_atomically
 from reid_jax.objectives import Objective
 from reid_jax.preprocess import Preprocess
 from reid_jax.training.loop import Intervals, train
 from reid_jax.training.state import TrainState, create_state
-from reid_jax.training.step import make_train_step, with_resident_images
+from reid_jax.training.step import make_train_step, require_outputs, with_resident_images
 from reid_jax.versions import versions
 
 __all__ = ["example_images", "fit", "trained_on", "training_labels"]
@@ -102,7 +102,7 @@ def fit(
     key = jax.random.key(seed)
     # On shapes first: that takes a second, and compiling the initialisers ten.
     expected = jax.eval_shape(fresh_state, key)
-    _require_outputs(model, optimizer, objective, preprocess, sampler, expected)
+    require_outputs(model, objective, expected, _batch_shapes(preprocess, sampler))
     state = fresh_state(key)
 
     with contextlib.ExitStack() as stack:
@@ -263,41 +263,27 @@ def _fresh_state(
     key: jax.Array,
 ) -> TrainState:
     examples = example_images(model, preprocess.input_size)
-    init = functools.partial(model.init, train=False)
-    shapes = jax.eval_shape(init, jax.random.key(0), *examples)
-    outputs = jax.eval_shape(functools.partial(model.apply, train=False), shapes, *examples)
+    state = create_state(model, optimizer, *examples, key=key)
+    apply = functools.partial(model.apply, train=False)
+    outputs = jax.eval_shape(apply, state.variables, *examples)
     embedding = next((v for k, v in outputs.items() if k in ("embedding", "embedding_a")), None)
     # A network that scores pairs has no embedding, and its objective keeps none.
     dim = 0 if embedding is None else embedding.shape[-1]
-    return create_state(
-        model,
-        optimizer,
-        *examples,
-        key=key,
-        loss_state=objective.init(labels, dim),
-    )
+    return dataclasses.replace(state, loss_state=objective.init(labels, dim))
 
 
-def _require_outputs(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    objective: Objective,
-    preprocess: Preprocess,
-    sampler: data.Sampler,
-    state: TrainState,
-) -> None:
-    """Traces a step on shapes, so that an objective that misses an output says so now."""
+def _batch_shapes(preprocess: Preprocess, sampler: data.Sampler) -> dict[str, Any]:
+    """Shapes of a batch of two rows, with images as the network sees them."""
     rows = 2
     single = {
         "image": jax.ShapeDtypeStruct((rows, *preprocess.input_size, 3), np.float32),
         "key": jax.ShapeDtypeStruct((rows, 2), np.uint32),
         **{n: jax.ShapeDtypeStruct((rows,), np.int32) for n in ("identity", "camera", "row")},
     }
-    batch = single
-    if sampler.images_per_row == 2:
-        batch = {f"{name}_{side}": leaf for side in "ab" for name, leaf in single.items()}
-        batch["same"] = jax.ShapeDtypeStruct((rows,), np.bool_)
-    jax.eval_shape(make_train_step(model, optimizer, objective), state, batch)
+    if sampler.images_per_row == 1:
+        return single
+    batch = {f"{name}_{side}": leaf for side in "ab" for name, leaf in single.items()}
+    return batch | {"same": jax.ShapeDtypeStruct((rows,), np.bool_)}
 
 
 # The record ------------------------------------------------------------------------------------

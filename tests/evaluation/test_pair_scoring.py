@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from references import csn as reference
 from reid_jax import evaluation, models
@@ -35,7 +36,7 @@ def csn():
     """(model, variables, images) with running averages that are not those of the start."""
     model = models.build("csn", width=6)
     images = np.random.default_rng(0).gamma(1.0, 1.0, (NUM_IMAGES, *SIZE)).astype(np.float32) - 1
-    variables = model.init(jax.random.key(0), images[:1], images[:1])
+    variables = tiny.init(model, images[:1], images[:1])
     rng = np.random.default_rng(1)
     moved = jax.tree.map(
         lambda x: x + abs(0.1 * rng.standard_normal(x.shape, np.float32)), variables["batch_stats"]

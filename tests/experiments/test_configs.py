@@ -1,5 +1,6 @@
 """Every row of every experiment builds, and wrong names say what is known."""
 
+import functools
 import inspect
 
 import jax
@@ -19,6 +20,15 @@ ROWS = sorted(
 )
 
 
+@functools.cache
+def output_shapes(model, size):
+    """Of a network, traced once: most rows are of a few networks."""
+    examples = example_images(model, size)
+    init = lambda key: model.init(key, *examples, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0))
+    return jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("exp", list(dict.fromkeys(ROWS)))
 def test_every_row_builds(exp, scale):
@@ -28,10 +38,7 @@ def test_every_row_builds(exp, scale):
     assert paper == papers.EXPERIMENTS[name].paper.get(row)
     assert paper is None or 0 < min(paper.values()) <= max(paper.values()) < 1
     model = build.network(config, 7)
-    examples = example_images(model, build.preprocess(config).input_size)
-    init = lambda key: model.init(key, *examples, train=False)
-    variables = jax.eval_shape(init, jax.random.key(0))
-    outputs = jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
+    outputs = output_shapes(model, build.preprocess(config).input_size)
     logits = [value.shape for key, value in outputs.items() if key.startswith("logits")]
     assert logits == [(1, 7)] * (len(logits))
     assert bool(logits) == config.model.identification

@@ -1,12 +1,14 @@
 """Runs on pairs, on partitions with several splits, and every protocol on a trained network."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
@@ -14,7 +16,8 @@ from experiments import again, build, figures, job, launch, printed, sources
 from experiments.config import changed, parse_overrides
 from experiments.papers import EXPERIMENTS, TABLES, build_config, slug
 from reid_jax import data
-from reid_jax.embedder import Embedder, read_json
+from reid_jax.embedder import Embedder
+from reid_jax.files import read_json
 from reid_jax.preprocess import Preprocess, mean_image
 from reid_jax.training.logs import read_metrics
 
@@ -195,16 +198,17 @@ def test_dense_flip_sums_unit_vectors_of_all_places_and_the_mirror_image():
     single = untrained.model
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (2, 96, 64, 3)).astype(np.uint8)
-    variables = single.init(jax.random.key(0), images.astype(np.float32), train=False)
+    variables = tiny.init(single, images.astype(np.float32), train=False)
     seen = dataclasses.replace(untrained.preprocess, mean=np.full(3, 120.0))
     embedder = Embedder(single, variables, seen, untrained.scoring)
     assert embedder.input_size == (96, 64)
     found = embedder(images)
+    apply = jax.jit(functools.partial(single.apply, train=False))
     for row, image in enumerate(images):
         total = 0
         for seen in (image, image[:, ::-1]):
             inputs_of = (seen[None].astype(np.float32) - 120) / 64
-            last = np.asarray(single.apply(variables, inputs_of, train=False)["res5"])[0]
+            last = np.asarray(apply(variables, inputs_of)["res5"])[0]
             for top in range(2):  # The last map is 3 x 2, the window of training 2 x 1.
                 for left in range(2):
                     mean = last[top : top + 2, left].mean(0)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from reid_jax import models
 
@@ -166,11 +167,11 @@ def test_single_image_network(siamese, num_identities):
     else:
         model = backbone.clone(**fields, num_streams=2)
         images, name = (image,), "embedding"
-    variables = model.init(jax.random.key(1), *images)
-    expected = model.apply(variables, *images)[name]
+    variables = tiny.init(model, *images, seed=1)
+    expected = tiny.apply(model, variables, *images)[name]
     single, own = models.single_image(model.clone(axis_name="devices"), variables)
     assert single == backbone
-    taps = single.apply(own, image)
+    taps = tiny.apply(single, own, image)
     np.testing.assert_allclose(taps["embedding"], expected, rtol=1e-5, atol=1e-6)
     assert "logits" not in taps
     shapes = jax.eval_shape(backbone.init, jax.random.key(0), image)
@@ -185,7 +186,7 @@ def test_a_network_that_scores_pairs_has_no_single_image_network():
 def test_single_image_of_plain_networks_without_batch_statistics():
     model = models.build("vgg16", width=2, pooling="max", num_identities=3, hidden_dropout=0.5)
     image = jnp.ones((1, 32, 32, 3))
-    single, variables = models.single_image(model, model.init(jax.random.key(0), image))
+    single, variables = models.single_image(model, tiny.init(model, image))
     assert single == models.build("vgg16", width=2, pooling="max", hidden_dropout=0.5)
     assert set(variables) == {"params"}
-    assert single.apply(variables, image)["embedding"].shape == (1, 16)
+    assert tiny.apply(single, variables, image)["embedding"].shape == (1, 16)
