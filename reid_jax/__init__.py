@@ -38,6 +38,7 @@ _SUBPACKAGES = (
     "protocols",
     "report",
     "schema",
+    "search",
     "training",
     "visual",
 )
