@@ -11,7 +11,7 @@ from reid_jax import schema
 from reid_jax.data.forms import read_folder
 from reid_jax.data.raw import RawTree, open_raw
 
-__all__ = ["Gallery", "open_gallery"]
+__all__ = ["Gallery", "gallery_of_files", "open_gallery"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,7 +91,8 @@ def open_gallery(path: str | os.PathLike) -> Gallery:
     try:
         contents = read_folder(tree)
     except ValueError as error:
-        notes = [f"no names of identities and cameras: {str(error).splitlines()[0]}"]
+        why = str(error).splitlines()[0].split("; ")[0]
+        notes = [f"names of identities and cameras are not known: {why}"]
     else:
         notes = [f"form: {contents.form}", *contents.notes]
         # The data set may lie in a sub-folder, from which its records count.
@@ -111,6 +112,20 @@ def open_gallery(path: str | os.PathLike) -> Gallery:
         notes,
         tree=tree,
     )
+
+
+def gallery_of_files(files: Sequence[str | os.PathLike]) -> Gallery:
+    """Makes a gallery of single image files, in the order given, without names.
+
+    Args:
+        files: paths; whether they can be read is seen when they are.
+    """
+    names = [os.fspath(file) for file in files]
+    tree = RawTree(
+        dict.fromkeys(names, 0), lambda file: pathlib.Path(file).read_bytes(), "the files"
+    )
+    unknown = [None] * len(names)
+    return Gallery(pathlib.Path(), names, unknown, unknown, tree=tree)
 
 
 def _name(number: int, names: Sequence[str] | None) -> str:

@@ -15,7 +15,7 @@ from reid_jax.distances import squared_euclidean
 
 __all__ = ["Nearest", "Removed", "Rows", "checked_sides", "nearest"]
 
-QUERIES_PER_BLOCK = 1024
+QUERIES_PER_BLOCK = 4096
 BLOCK_BYTES = 2**26
 """Of a block of gallery features, and of a block of distances."""
 
@@ -140,10 +140,10 @@ def nearest(
     queries, gallery = checked_sides(queries, gallery, top)
     num_query, num_gallery = len(queries), len(gallery)
     kept = min(top, num_gallery)
-    size = rows_per_block or BLOCK_BYTES // (4 * max(gallery.shape[1], QUERIES_PER_BLOCK))
+    width = min(QUERIES_PER_BLOCK, num_query)
+    size = rows_per_block or BLOCK_BYTES // (4 * max(gallery.shape[1], width))
     # All blocks have one shape: a product of matrices may round otherwise in another one.
     size = max(1, min(size, num_gallery))
-    width = min(QUERIES_PER_BLOCK, num_query)
     rows = np.full((num_query, kept), -1, np.int64)
     distances = np.full((num_query, kept), np.nan, np.float32)
     farthest = np.empty(num_query, np.float32)

@@ -108,19 +108,20 @@ class Searcher:
         self.gallery, self.stored = gallery, stored
         self._embedder = embedder
         self._row_of = {file: row for row, file in enumerate(stored.files)}
-        names = dict(
-            zip(gallery.files, zip(gallery.identities, gallery.cameras, strict=True), strict=True)
-        )
-        self.identities = [names[file][0] for file in stored.files]
-        self.cameras = [names[file][1] for file in stored.files]
-        self._identity_numbers = _numbers(self.identities)
-        self._camera_numbers = _numbers(self.cameras)
+        place = {file: number for number, file in enumerate(gallery.files)}
+        self.identities = [gallery.identities[place[file]] for file in stored.files]
+        self.cameras = [gallery.cameras[place[file]] for file in stored.files]
         self._embed = StreamEmbedder(embedder, batch_size=1)
 
     @property
     def distance_name(self) -> str:
         """What the distances are, for a heading."""
         return self._embedder.distance_name
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """(height, width) to which a query is resized."""
+        return self._embed.input_size
 
     def queries(self, paths: Sequence[str | os.PathLike]) -> Queries:
         """Embeds the images that are looked for.

@@ -324,4 +324,4 @@ def test_names_come_from_the_form_of_the_folder(photos, tmp_path):
         write(flat / f"holiday {i}.png", (9, 9, 9), i)
     gallery = open_gallery(flat)
     assert gallery.identities == gallery.cameras == [None] * 3
-    assert "no names of identities and cameras" in gallery.notes[0]
+    assert "names of identities and cameras are not known" in gallery.notes[0]
