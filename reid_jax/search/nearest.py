@@ -71,8 +71,12 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """[n, D] float32, a copy of the named rows."""
-        taken = np.empty((len(rows), self.shape[1]), np.float32)
         owners = np.searchsorted(self._starts, rows, side="right") - 1
+        first = int(owners[0]) if len(rows) else 0
+        if (owners == first).all():
+            taken = self._parts[first][rows - self._starts[first]]
+            return np.asarray(taken).astype(np.float32, copy=False)
+        taken = np.empty((len(rows), self.shape[1]), np.float32)
         for number in np.unique(owners):
             here = owners == number
             taken[here] = self._parts[number][rows[here] - self._starts[number]]
@@ -140,7 +144,8 @@ def nearest(
     queries, gallery = checked_sides(queries, gallery, top)
     num_query, num_gallery = len(queries), len(gallery)
     kept = min(top, num_gallery)
-    width = min(QUERIES_PER_BLOCK, num_query)
+    # Blocks of queries are equally large, but for rounding.
+    width = -(-num_query // -(-num_query // QUERIES_PER_BLOCK))
     size = rows_per_block or BLOCK_BYTES // (4 * max(gallery.shape[1], width))
     # All blocks have one shape: a product of matrices may round otherwise in another one.
     size = max(1, min(size, num_gallery))

@@ -35,8 +35,8 @@ MOST = 500
 """Images of one list."""
 
 _POLICY = (
-    "default-src 'none'; img-src 'self' blob:; connect-src 'self'; script-src 'nonce-{nonce}'; "
-    "style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; "
+    "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 
@@ -69,7 +69,8 @@ def make_app(
         if hosts is not None and flask.request.host.lower() not in hosts:
             flask.abort(403, "this server is called by another name")
         # Browsers say which page asks; other programs do not, and need not.
-        if flask.request.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none"):
+        site = flask.request.headers.get("Sec-Fetch-Site", "none")
+        if flask.request.path != "/" and site not in ("same-origin", "none"):
             flask.abort(403, "another page asked")
 
     @app.after_request

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import h5py
@@ -255,3 +257,31 @@ def test_hostile_names_are_text(model, tmp_path, capsys):
     assert run("find", model, "--gallery", photos, "--query", query, "--html", page) == 0
     assert "<script>alert" not in page.read_text()
     assert "<img src=x" not in page.read_text()
+
+
+def test_serve(model, photos, tmp_path):
+    (photos / "anna" / "0_c1_7.png").write_bytes(b"text")
+    command = [sys.executable, "-m", "reid_jax.cli", "serve", model, "--gallery", str(photos)]
+    with subprocess.Popen(
+        [*command, "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        told = process.stdout.readline()
+        address = told.removeprefix("the page is ").split()[0]
+        with urllib.request.urlopen(address + "gallery", timeout=60) as answer:
+            assert json.load(answer)["images"] == 12
+        port = address.rsplit(":", 1)[1].strip("/")
+        taken = subprocess.run(
+            [*command, "--port", port], capture_output=True, text=True, check=False, cwd=ROOT
+        )
+        assert taken.returncode == 1
+        assert taken.stderr.startswith(f"reid-jax serve: port {port} of 127.0.0.1 cannot be taken")
+        assert "Traceback" not in taken.stderr
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2  # An image was left out.
+    assert "0_c1_7.png" in errors
+    assert "Traceback" not in errors
