@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -170,6 +169,8 @@ def nearest(
                 hidden[:number, : len(part)] = left
             num_rows = len(part)
             part = np.pad(part, ((0, size - num_rows), (0, 0)))
+            # One block is compared while the next is read; without this all would wait in memory.
+            jax.block_until_ready(best)
             best = _merged(best, block, part, hidden, np.int32(start), np.int32(num_rows))
         values, found_rows, largest = (np.asarray(x)[:number] for x in best)
         present = np.isfinite(values)
@@ -179,7 +180,7 @@ def nearest(
     return Nearest(rows, distances, farthest)
 
 
-@partial(jax.jit, donate_argnums=0)
+@jax.jit
 def _merged(
     best: tuple[jax.Array, jax.Array, jax.Array],
     queries: jax.Array,

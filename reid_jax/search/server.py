@@ -36,7 +36,8 @@ MOST = 500
 
 _POLICY = (
     "default-src 'none'; img-src 'self' blob: data:; connect-src 'self'; "
-    "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
 )
 
 
