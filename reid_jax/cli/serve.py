@@ -36,7 +36,13 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here: --help answers without JAX.
     from reid_jax import search
     from reid_jax.cli.shared import open_model, open_store, tell_unreadable, updated
-    from reid_jax.search.server import listen, make_app
+
+    try:
+        from reid_jax.search.server import listen, make_app
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"{error.name} is not installed: pip install 'reid-jax[serve]' brings it"
+        ) from error
 
     # The port comes first: the gallery may take hours.
     with listen(arguments.host, arguments.port) as listening:

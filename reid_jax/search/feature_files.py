@@ -62,7 +62,8 @@ def embed_to_file(
         raise ValueError(f"dtype is {dtype!r}; known: {', '.join(DTYPES)}")
     embed = StreamEmbedder(embedder)
     number, unreadable = 0, []
-    writer = {".npz": _Npz, ".h5": _H5, ".csv": _Csv}[output.suffix.lower()]
+    writers: dict[str, type[_Writer]] = {".npz": _Npz, ".h5": _H5, ".csv": _Csv}
+    writer = writers[output.suffix.lower()]
     total = sum(map(len, galleries))
     with (
         _replaced(output) as partial,

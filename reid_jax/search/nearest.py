@@ -155,7 +155,7 @@ def nearest(
         asked = slice(first, min(first + width, num_query))
         block = _finite(queries.block(asked), "query", first)
         number = len(block)
-        block = jnp.asarray(np.pad(block, ((0, width - number), (0, 0)), mode="edge"))
+        asked_block = jnp.asarray(np.pad(block, ((0, width - number), (0, 0)), mode="edge"))
         best = (
             jnp.full((width, kept), jnp.inf, jnp.float32),
             jnp.full((width, kept), -1, jnp.int32),
@@ -164,14 +164,16 @@ def nearest(
         for start in range(0, num_gallery, size):
             found = slice(start, min(start + size, num_gallery))
             part = _finite(gallery.block(found), "gallery", start)
-            hidden = np.zeros((width, size), bool) if removed is not None else None
-            if removed is not None and (left := removed(asked, found)) is not None:
-                hidden[:number, : len(part)] = left
+            hidden = None
+            if removed is not None:
+                hidden = np.zeros((width, size), bool)
+                left = removed(asked, found)
+                hidden[:number, : len(part)] = False if left is None else left
             num_rows = len(part)
             part = np.pad(part, ((0, size - num_rows), (0, 0)))
             # One block is compared while the next is read; without this all would wait in memory.
             jax.block_until_ready(best)
-            best = _merged(best, block, part, hidden, np.int32(start), np.int32(num_rows))
+            best = _merged(best, asked_block, part, hidden, np.int32(start), np.int32(num_rows))
         values, found_rows, largest = (np.asarray(x)[:number] for x in best)
         present = np.isfinite(values)
         rows[asked] = np.where(present, found_rows, -1)

@@ -335,7 +335,7 @@ class _Updating:
         self, entries: list[_Entry], blocks: Iterator[np.ndarray], num_columns: int
     ) -> dict[str, Any]:
         number = self._take_number()
-        part = {
+        part: dict[str, Any] = {
             "features": f"features-{number}.npy",
             "images": f"images-{number}.json",
             "rows": len(entries),
