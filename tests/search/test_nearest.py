@@ -148,8 +148,8 @@ def test_memory_does_not_grow_with_the_gallery(tmp_path, monkeypatch):
         tracemalloc.stop()
         return found, most
 
-    _, small = peak(6_000)
-    found, large = peak(60_000)
+    for num_rows in (6_000, 60_000):
+        found, most = peak(num_rows)
+        # A few blocks of 256 kB, some of which JAX lets go late; the whole is 15 MB in float32.
+        assert most < 3 * 2**20
     np.testing.assert_array_equal(found.rows[:, 0], np.arange(0, 60_000, 6000))
-    assert large < small + 2**18
-    assert large < 4 * 2**20  # of 7.7 MB on disk, 15 MB in float32
