@@ -40,6 +40,7 @@ _SUBPACKAGES = (
     "report",
     "schema",
     "scoring",
+    "search",
     "training",
     "visual",
 )

@@ -8,6 +8,7 @@ from types import ModuleType
 __all__ = ["EXTRAS", "require"]
 
 EXTRAS = {
+    "h5py": ("h5py", "experiments"),
     "matplotlib": ("matplotlib", "report"),
     "sklearn": ("scikit-learn", "figures"),
     "tensorflow_datasets": ("tensorflow-datasets", "datasets"),

@@ -6,15 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from scipy import sparse
 
 from reid_jax import distances as _distances
 from reid_jax.evaluation.counting import BLOCK_ENTRIES
 from reid_jax.evaluation.gallery import precision
+from reid_jax.evaluation.reciprocal import expanded_sets, neighbour_codes, overlap
 
 __all__ = ["k_reciprocal_rerank"]
-
-_SPARSE_ROWS = 4096
 
 
 def k_reciprocal_rerank(
@@ -84,7 +82,7 @@ def k_reciprocal_rerank(
             neighbours[rows], largest[rows] = (np.asarray(x) for x in found)
         # All rows are equal where the largest distance is 0.
         largest[largest == 0] = 1
-        pattern = _expanded_sets(neighbours, k1)
+        pattern = expanded_sets(neighbours, k1)
         weights = np.empty(pattern.nnz)
         for rows in blocks:
             values = np.asarray(_squared_euclidean(on_device[rows], on_device))
@@ -98,15 +96,11 @@ def k_reciprocal_rerank(
             if queries.start < queries.stop:
                 reranked[queries] = values[: queries.stop - queries.start, num_query:]
 
-    codes = sparse.csr_array((weights, pattern.indices, pattern.indptr), shape=pattern.shape)
-    codes = sparse.diags_array(1 / codes.sum(axis=1)) @ codes
-    if k2 != 1:
-        codes = _memberships(neighbours[:, :k2]) @ codes / min(k2, num_all)
-    codes = codes.tocsr()
+    codes = neighbour_codes(pattern, weights, neighbours, k2)
     columns = codes[num_query:].tocsc()
     for q in range(num_query):
         own = slice(codes.indptr[q], codes.indptr[q + 1])
-        shared = _overlap(codes.indices[own], codes.data[own], columns)
+        shared = overlap(codes.indices[own], codes.data[own], columns)
         jaccard = 1 - shared / (2 - shared)
         reranked[q] = (1 - lambda_value) * jaccard + lambda_value * reranked[q]
     return reranked
@@ -120,44 +114,3 @@ def _neighbours(rows: jax.Array, features: jax.Array, k: int) -> tuple[jax.Array
     """The k nearest of all rows, the lower row first where equal; and the largest value."""
     values = _distances.squared_euclidean(rows, features)
     return lax.top_k(-values, k)[1], jnp.max(values, axis=1)
-
-
-def _expanded_sets(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
-    """CSR [N, N]: reciprocal neighbours, and those of a neighbour that shares over 2/3 of them."""
-    sets = _reciprocal_sets(neighbours[:, : k1 + 1])
-    half_sets = _reciprocal_sets(neighbours[:, : int(np.around(k1 / 2)) + 1])
-    half_sizes = half_sets.sum(axis=1)
-    parts = []
-    for start in range(0, len(neighbours), _SPARSE_ROWS):
-        own = sets[start : start + _SPARSE_ROWS]
-        shared = (own @ half_sets.T).multiply(own).tocsr()
-        accepted = shared.copy()
-        accepted.data = (3 * shared.data > 2 * half_sizes[shared.indices]).astype(np.int32)
-        accepted.eliminate_zeros()
-        parts.append(own + accepted @ half_sets)
-    expanded = sparse.vstack(parts, format="csr")
-    expanded.sort_indices()
-    return expanded
-
-
-def _reciprocal_sets(neighbours: np.ndarray) -> sparse.csr_array:
-    """CSR [N, N] with 1 where two rows are in each other's lists."""
-    listed = _memberships(neighbours)
-    return listed.multiply(listed.T).tocsr()
-
-
-def _memberships(neighbours: np.ndarray) -> sparse.csr_array:
-    num_rows, width = neighbours.shape
-    ones = np.ones(neighbours.size, np.int32)
-    starts = np.arange(num_rows + 1) * width
-    return sparse.csr_array((ones, neighbours.reshape(-1), starts), shape=(num_rows, num_rows))
-
-
-def _overlap(indices: np.ndarray, values: np.ndarray, columns: sparse.csc_array) -> np.ndarray:
-    """Sum of the entrywise minima of one code and each row of `columns` (CSC)."""
-    starts, stops = columns.indptr[indices], columns.indptr[indices + 1]
-    lengths = stops - starts
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    entries = np.repeat(starts, lengths) + within
-    minima = np.minimum(np.repeat(values, lengths), columns.data[entries])
-    return np.bincount(columns.indices[entries], weights=minima, minlength=columns.shape[0])

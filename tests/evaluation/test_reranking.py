@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from references import ranking as reference
-from reid_jax.evaluation import k_reciprocal_rerank, reranking
+from reid_jax.evaluation import k_reciprocal_rerank, reciprocal, reranking
 
 
 def features(seed, num_query=7, num_gallery=31, dim=5):
@@ -34,7 +34,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     query, gallery = features(2)
     whole = k_reciprocal_rerank(query, gallery, k1=6, k2=3)
     monkeypatch.setattr(reranking, "BLOCK_ENTRIES", 5 * 38)
-    monkeypatch.setattr(reranking, "_SPARSE_ROWS", 4)
+    monkeypatch.setattr(reciprocal, "_SPARSE_ROWS", 4)
     np.testing.assert_allclose(k_reciprocal_rerank(query, gallery, k1=6, k2=3), whole, atol=1e-12)
 
 
@@ -51,6 +51,14 @@ def test_the_distance_alone():
 def test_few_and_equal_rows():
     found = k_reciprocal_rerank(np.ones((1, 3), np.float32), np.ones((2, 3), np.float32))
     assert np.isfinite(found).all()
+
+
+def test_more_copies_of_an_image_than_neighbours_give_numbers():
+    query, gallery = features(5)
+    gallery = np.concatenate([np.repeat(gallery[:1], 9, axis=0), gallery])
+    found = k_reciprocal_rerank(query, gallery, k1=4, k2=2)
+    assert np.isfinite(found).all()
+    assert found.max() <= 1
 
 
 def test_bad_input_is_named():
