@@ -520,7 +520,7 @@ def _embed_function(
         # The window on the last map is that of the training's input.
         window = tuple(side // STRIDE for side in preprocess.input_size)
         total = jnp.zeros(())
-        for seen in (images, images[:, :, ::-1]):
+        for seen in (images, jnp.flip(images, 2)):
             last = model.apply(variables, preprocess.test(seen), train=False)["res5"]
             pooled = nn.avg_pool(last, window)
             unit = unit_rows(pooled.reshape(-1, pooled.shape[-1])).reshape(pooled.shape)
