@@ -28,6 +28,8 @@ ALLOWED = {
     "protocols": FOUNDATION | {"data", "evaluation", "embedder"},
     "visual": FOUNDATION | {"evaluation"},
     "report": FOUNDATION | {"evaluation", "visual"},
+    "export": FOUNDATION | {"models", "pretrained", "preprocess", "embedder"},
+    "cli": FOUNDATION | {"embedder", "export"},
 }
 
 
