@@ -1,4 +1,7 @@
-"""An ONNX graph in the making: nodes, constants, and tensors whose axes stand in any order."""
+"""An ONNX graph in the making: nodes, constants, and tensors whose axes stand in any order.
+
+The package ``onnx`` is an extra, so it is imported where it is used and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
 __all__ = ["INPUT", "OPSET", "OUTPUT", "Graph", "Tensor", "Value", "onnx_dtype"]
 
@@ -57,7 +58,7 @@ class Graph:
 
     def __init__(self, shape: Sequence[Any], dtype: np.dtype) -> None:
         self.input = Tensor(INPUT, tuple(shape), np.dtype(dtype), tuple(range(len(shape))))
-        self._nodes: list[onnx.NodeProto] = []
+        self._nodes: list[Any] = []
         self._constants: dict[str, np.ndarray] = {}
         self._constant_names: dict[Any, str] = {}
         self._kept: list[np.ndarray] = []  # Their ids are keys, and must stay theirs.
@@ -71,6 +72,8 @@ class Graph:
 
     def node(self, operator: str, inputs: Sequence[str], **attributes: Any) -> str:
         """Adds a node; its output's name comes back."""
+        from onnx import helper
+
         output = f"{operator.lower()}_{len(self._nodes)}"
         self._nodes.append(
             helper.make_node(operator, list(inputs), [output], name=output, **attributes)
@@ -134,14 +137,19 @@ class Graph:
         name = self.node("Expand", [self.in_order(value), self.shape_vector(shape)])
         return Tensor(name, shape, np.dtype(value.dtype), tuple(range(len(shape))))
 
-    def model(self, output: Tensor, *, dtype: np.dtype, description: str) -> onnx.ModelProto:
+    def model(self, output: Tensor, *, dtype: np.dtype, description: str) -> Any:
         """The checked model, without nodes that its output does not need.
 
         Args:
             output: [B, D].
             dtype: of the output.
             description: of the model, a sentence.
+
+        Returns:
+            an ``onnx.ModelProto``.
         """
+        from onnx import checker, helper, numpy_helper
+
         named = self.node("Identity", [self.in_order(output)])
         self._nodes[-1].output[0] = OUTPUT
         needed, nodes = {OUTPUT, named}, []
@@ -168,10 +176,12 @@ class Graph:
             doc_string=description,
         )
         model.ir_version = IR_VERSION
-        onnx.checker.check_model(model)
+        checker.check_model(model)
         return model
 
 
 def onnx_dtype(dtype: Any) -> int:
     """ONNX's number of a NumPy dtype."""
+    from onnx import helper
+
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
