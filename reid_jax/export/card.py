@@ -33,6 +33,11 @@ LIMITS = (
     "Images that show no person get an embedding too.",
 )
 
+STAND_IN = (
+    "**On rendered figures (the stand-in), not on photographs: the numbers say that the program "
+    "works, and nothing of people.**"
+)
+
 STABLEHLO_LOADER = """\
 import numpy as np
 from jax import export, jit
@@ -219,6 +224,7 @@ def _markdown(card: Mapping[str, Any]) -> str:
         "## Trained on",
         _facts(card["trained_on"], "Not known: the model does not say."),
         "## Measured",
+        STAND_IN if (card["evaluation"] or {}).get("data_source") == "stand-in" else "",
         _facts(card["evaluation"], "Nothing is known: measure it on images of your own."),
         "## Made with",
         _facts({"network": card["network"], **card["training"], "export": card["versions"]}, ""),

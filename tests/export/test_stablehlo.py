@@ -64,6 +64,7 @@ def test_one_file_is_for_any_rows_and_platform(tmp_path, name, options, scoring)
 def test_the_card_says_what_is_known(tmp_path):
     embedder = tiny_embedders.embedder("resnet18", width=4)
     evaluation = {"protocol": "single-query", "metrics": {"rank1": 0.75}, "threshold": 0.5}
+    evaluation |= {"data_source": "stand-in"}
     path = tmp_path / "model.stablehlo"
     card = export.stablehlo(embedder, path, evaluation=evaluation)
     assert card == json.loads((tmp_path / "model.stablehlo.json").read_text())
@@ -73,7 +74,15 @@ def test_the_card_says_what_is_known(tmp_path):
     assert card["training"]["steps"] == 7
     assert card["evaluation"] == evaluation
     text = (tmp_path / "model.stablehlo.md").read_text()
-    for part in (card["sha256"], card["loader"], "0.75", "12936", "32 x 64", "unit length"):
+    for part in (
+        card["sha256"],
+        card["loader"],
+        "0.75",
+        "12936",
+        "32 x 64",
+        "unit length",
+        "rendered",
+    ):
         assert part in text
     assert "Not known" not in text
 
