@@ -27,6 +27,7 @@ _SUBPACKAGES = (
     "distances",
     "embedder",
     "evaluation",
+    "export",
     "extras",
     "keys",
     "losses",

@@ -75,7 +75,7 @@ def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -
         # The window on the last map is that of the training's input.
         window = tuple(side // STRIDE for side in preprocess.input_size)
         total = jnp.zeros(())
-        for seen in (images, images[:, :, ::-1]):
+        for seen in (images, jnp.flip(images, 2)):
             taps: Any = model.apply(variables, preprocess.test(seen), train=False)
             pooled = nn.avg_pool(taps["res5"], window)
             unit = unit_rows(pooled.reshape(-1, pooled.shape[-1])).reshape(pooled.shape)

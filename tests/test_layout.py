@@ -32,7 +32,8 @@ ALLOWED = {
     "visual": FOUNDATION | {"evaluation"},
     "report": FOUNDATION | {"evaluation", "visual"},
     "search": FOUNDATION | {"data", "evaluation", "embedder"},
-    "cli": FOUNDATION | {"data", "evaluation", "embedder", "search"},
+    "export": FOUNDATION | {"models", "pretrained", "preprocess", "embedder"},
+    "cli": FOUNDATION | {"data", "evaluation", "embedder", "search", "export"},
 }
 
 
@@ -149,6 +150,7 @@ LATE_IMPORTS = {
     "experiments/tables.py": {"experiments"},
     "experiments/tune.py": {"experiments"},
     "reid_jax/cli/embed.py": {"reid_jax"},
+    "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},
     "reid_jax/cli/serve.py": {"reid_jax"},
     # PyTorch is not among our packages; a benchmark compares with it where it is installed.
@@ -159,6 +161,9 @@ LATE_IMPORTS = {
     "experiments/benchmarks/ranking.py": {"reid_jax"},
     # Not on Windows, and of no use for a bucket.
     "data_prep/prepare.py": {"fcntl"},
+    # An extra: StableHLO and safetensors are written without onnx.
+    "reid_jax/export/graph.py": {"onnx"},
+    "reid_jax/export/writers.py": {"reid_jax"},
     # PyTorch is hidden from it meanwhile, which it would load for seconds.
     "reid_jax/training/logs.py": {"tensorboardX"},
 }

@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "embed": "embed images into one file",
+    "export": "write a model for other programs",
     "find": "find the images of a gallery that are most like a query",
     "serve": "open a search page on this machine",
 }

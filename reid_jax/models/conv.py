@@ -98,7 +98,8 @@ def _conv_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Paddin
     if x.shape[3] <= 3 and missing > 0:
         # 20 ms for 7x7x3x32 on 32 images of 128 x 64, and 7 ms for 64 output channels.
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, missing)))
-        return _convolution(x, kernel, strides, padding)[..., :-missing]
+        y = _convolution(x, kernel, strides, padding)
+        return lax.slice_in_dim(y, 0, y.shape[3] - missing, axis=3)
     return _convolution(x, kernel, strides, padding)
 
 
@@ -160,11 +161,17 @@ def _is_product_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: 
 def _patches(x: jax.Array, size: Pair, strides: Pair, padding: Padding) -> jax.Array:
     """[B, h, w, rows * columns * C]: under each position of the kernel, the values it meets."""
     if size == x.shape[1:3] and padding == NO_PADDING:
-        return x.reshape(len(x), 1, 1, -1)
+        return x.reshape(x.shape[0], 1, 1, -1)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
     last = [length - n for length, n in zip(x.shape[1:3], size, strict=True)]
+    # As lax.slice: indexing is a gather where the number of rows is a symbol (jax.export).
     shifted = [
-        x[:, i : i + last[0] + 1 : strides[0], j : j + last[1] + 1 : strides[1]]
+        lax.slice(
+            x,
+            (0, i, j, 0),
+            (x.shape[0], i + last[0] + 1, j + last[1] + 1, x.shape[3]),
+            (1, *strides, 1),
+        )
         for i in range(size[0])
         for j in range(size[1])
     ]

@@ -104,7 +104,7 @@ class NineConv(nn.Module):
             x = max_pool(x, window=(2, 2), padding=(rows, columns))
 
         x = nn.Dense(16 * self.width, use_bias=False, dtype=self.dtype, kernel_init=he, name="fc1")(
-            x.reshape(len(x), -1)
+            x.reshape(x.shape[0], -1)
         )
         x = self._activated(x, "bn_fc1", train=train)
         embedding = taps["fc1"] = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -99,7 +99,7 @@ class PlainNet(nn.Module):
                 kernel_init=he,
                 name="fc6",
             )(x)
-            taps["fc6"] = x = relu(x[:, 0, 0])
+            taps["fc6"] = x = relu(jnp.squeeze(x, (1, 2)))
             if drops_fc6:
                 own_keys = jax.vmap(jax.random.fold_in, (0, None))(as_row_keys(keys, len(x)), FC6)
                 x = dropout(x, self.hidden_dropout, own_keys)

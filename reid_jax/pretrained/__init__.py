@@ -8,9 +8,9 @@ import flax.linen as nn
 from etils import epath
 
 from reid_jax.pretrained.matconvnet import load_matconvnet
-from reid_jax.pretrained.torchvision import load_torchvision
+from reid_jax.pretrained.torchvision import load_torchvision, torchvision_state
 
-__all__ = ["load_matconvnet", "load_torchvision", "load_weights"]
+__all__ = ["load_matconvnet", "load_torchvision", "load_weights", "torchvision_state"]
 
 LOADERS = {
     ".mat": load_matconvnet,

@@ -18,7 +18,7 @@ from etils import epath
 from reid_jax import parallel
 from reid_jax.pretrained import matching, torch_file
 
-__all__ = ["load_torchvision"]
+__all__ = ["load_torchvision", "torchvision_state"]
 
 HEADS = {"ResNet": ("fc.weight", "fc.bias"), "VGG16": ("classifier.6.weight", "classifier.6.bias")}
 COUNTER = "num_batches_tracked"  # of use only to a batch norm without a momentum
@@ -108,6 +108,30 @@ def load_torchvision(
     )
     report |= {name: value for name, value in (("entry", entry), ("prefix", prefix)) if value}
     return loaded, report | {"image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)}
+
+
+def torchvision_state(model: nn.Module, variables: dict) -> dict[str, np.ndarray]:
+    """The variables of a ResNet with torchvision's names and layouts: what the loader takes.
+
+    Args:
+        model: a ResNet with `stride='torchvision'`.
+        variables: 'params' and 'batch_stats'.
+
+    Returns:
+        name -> array, kernels [O, C, h, w]; without the counters `num_batches_tracked`, which
+        PyTorch sets to 0 by itself.
+
+    Raises:
+        ValueError: if torchvision builds no such network.
+    """
+    matching.check_model(model, program="torchvision", known=("ResNet",), stride="torchvision")
+    leaves = flax.traverse_util.flatten_dict(variables)
+    return {
+        _resnet_name(leaf): np.ascontiguousarray(
+            np.asarray(array).transpose(np.argsort(_axes(array.ndim)))
+        )
+        for leaf, array in leaves.items()
+    }
 
 
 def _read(path: epath.Path) -> tuple[dict[str, np.ndarray], str, str | None]:
