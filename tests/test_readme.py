@@ -114,6 +114,7 @@ def test_the_same_block_resumes(ran, monkeypatch, capsys):
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_the_fit_is_the_same_on_1_and_on_4_devices(crops, monkeypatch):
     """Three steps of two blocks, which compile soon, in float64.
 

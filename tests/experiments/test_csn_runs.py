@@ -202,6 +202,7 @@ def test_a_figure_without_transformers_is_refused(finished, monkeypatch):
         figures.FIGURES["similarity_maps"](runs, "")
 
 
+@pytest.mark.slow
 def test_rows_without_ranking_net_or_transformer(on_viper):
     launch.run_experiment(on_viper("csn_viper:row=cls", "train.validate_every=0"))
     record = json.loads(Path("runs/csn_viper-row-cls/config.json").read_text())["config"]

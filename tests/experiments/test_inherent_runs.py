@@ -42,7 +42,7 @@ def on_pku(options, pku_dir, tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("means", ["exact", "bank"])
+@pytest.mark.parametrize("means", [pytest.param("exact", marks=pytest.mark.slow), "bank"])
 def test_set3_logs_what_has_no_minimum(on_pku, means):
     results = launch.run_experiment(on_pku(f"inherent_pku:means={means}"))
     assert results.protocol == "single-query"

@@ -230,6 +230,7 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     assert [len(curves[0]) > 0 for curves in drawn.values()] == [True, True]
 
 
+@pytest.mark.slow
 def test_tune_chooses_on_validation_identities(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     asked = argparse.Namespace(**vars(options(workdir="chosen")), key="margin", values="0.5,1.0")
@@ -245,6 +246,7 @@ def test_tune_chooses_on_validation_identities(options, tmp_path, monkeypatch, c
         tuning.tune(asked)
 
 
+@pytest.mark.slow
 def test_a_run_killed_by_the_system_goes_on_to_the_same_result(finished, data_dir, tmp_path):
     command = [sys.executable, "experiments/run.py", "--exp=batch_contrastive_market"]
     command += ["--scale=small", f"--data_dir={data_dir}", f"--workdir={tmp_path / 'run'}"]

@@ -47,6 +47,7 @@ def test_the_cards_program_gives_the_embedders_rows_with_jax_alone(tmp_path):
         ("caffenet", {"width": 6, "size": (64, 48)}, None),
     ],
 )
+@pytest.mark.slow
 def test_one_file_is_for_any_rows_and_platform(tmp_path, name, options, scoring):
     embedder = tiny_embedders.embedder(name, scoring=scoring, **options)
     path = tmp_path / "model.stablehlo"

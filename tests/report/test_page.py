@@ -146,7 +146,8 @@ def test_page_without_curves_lists_or_config_says_so(tmp_path, make_run):
 
 def test_facts_say_what_was_tested_on_what(tmp_path, make_run):
     results = {"partition": "316-316", "split": 3, "shortlist": 20, "trained_on": "viper+cuhk01"}
-    results |= {"overlap": {"identities": 4}, "num_repeats": 10}
+    shared = {"people": 4, "test_people": 9, "files": 0}
+    results |= {"overlap": shared, "num_repeats": 10}
     path = report.write_page(make_run(**results), tmp_path / "a.html")
     facts = Page(path.read_text()).within("dl")
     for expected in (
@@ -154,7 +155,7 @@ def test_facts_say_what_was_tested_on_what(tmp_path, make_run):
         "Split3",
         "Shortlist20",
         "viper+cuhk01",
-        "identities 4",
+        "people 4",
         "1 x TFRT",
     ):
         assert expected in facts.replace("\n", ""), expected

@@ -129,6 +129,7 @@ def test_reranked_lists_leave_out_the_removed_and_bear_copies():
     assert not np.take_along_axis(hidden, found.rows, axis=1).any()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_gallery(tmp_path, monkeypatch):
     monkeypatch.setattr(MODULE, "BLOCK_BYTES", 2**18)
     path = tmp_path / "features.npy"

@@ -190,6 +190,7 @@ def test_a_search_from_start_to_end(browser, page, tmp_path):
     assert not wrong
 
 
+@pytest.mark.slow
 def test_the_keyboard_alone(browser, page, tmp_path):
     browser.size(1200, 800)
     browser.post("/url", url=page)
@@ -216,6 +217,7 @@ def test_the_keyboard_alone(browser, page, tmp_path):
     assert browser.run("return document.getElementById('name').value") == ""
 
 
+@pytest.mark.slow
 def test_the_width_of_a_phone(browser, page, tmp_path):
     browser.size(360, 740)
     browser.post("/url", url=page)
@@ -227,6 +229,7 @@ def test_the_width_of_a_phone(browser, page, tmp_path):
     browser.picture("phone.png")
 
 
+@pytest.mark.slow
 def test_the_page_of_find(browser, embedder, photos, tmp_path):
     queries = [photos / "anna/0_c1_0.png", write(tmp_path / "other.png", (40, 41, 198), 99)]
     results = search.find(embedder, photos, queries, top=9)

@@ -117,6 +117,7 @@ def test_networks_without_an_embedding_of_one_image_are_refused(embedder):
         search.StreamEmbedder(pairs)
 
 
+@pytest.mark.slow
 def test_address_space_is_bounded(tmp_path):
     """A search through 1.6 GB of features in a process that may only have little more than JAX."""
     import subprocess

@@ -255,6 +255,7 @@ def test_a_stop_at_any_write_leaves_a_whole_store(
         assert len(embedded) <= 4  # All parts but the last were kept.
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_a_whole_store(embedder, photos, tmp_path):
     """Kills a process between two batches, whose first parts are kept."""
     settle(photos)
