@@ -98,9 +98,7 @@ def evaluation_of(
         found,
         dataclasses.replace(of_data, trained_on="+".join(sources.training_datasets(own))),
         steps=embedder.provenance["steps"] if trained is None else trained.steps,
-        num_devices=parallel.num_devices(parallel.usable_devices(1))
-        if trained is None
-        else trained.num_devices,
+        num_devices=None if trained is None else trained.num_devices,
         weights=None if trained is None else trained.weights,
     )
     if parallel.is_main_process():

@@ -43,7 +43,6 @@ __all__ = [
 ]
 
 IDENTIFICATION_HEAD = "identification"
-SIAMESE_KEYS = ("num_identities", "dropout")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from etils import epath
 from experiments import build, provenance, sources, workdir
 from experiments.config import Config, as_dict
 from experiments.papers import method_of
-from experiments.start import Start
+from experiments.start import Start, earlier_trainings
 from experiments.workdir import Results
 from reid_jax import data, parallel, report
 from reid_jax.embedder import Embedder
@@ -71,6 +71,8 @@ def run(job: Job) -> Results:
         parallel.say(f"{job.workdir} is finished already: its results are kept.")
         results = workdir.read_results(job.workdir)
     else:
+        trained_on = [data.fingerprint_of_training(images.train), *earlier_trainings(job.config)]
+        protocol.shared(trained_on, images.subsets, allow_overlap=job.allow_overlap)
         embedder, weights = train(job, images)
         found = protocol.evaluate(embedder, images.subsets, allow_overlap=job.allow_overlap)
         devices = parallel.usable_devices(job.config.sampler.batch_size)

@@ -15,7 +15,7 @@ from reid_jax import pretrained
 from reid_jax.embedder import TRAINING_FILE, read_training
 from reid_jax.files import read_json
 
-__all__ = ["Start", "with_variables_of"]
+__all__ = ["Start", "earlier_trainings", "with_variables_of"]
 
 SHOWN_DIFFERENCES = 8
 
@@ -41,10 +41,7 @@ class Start:
         """
         self._config, self._model, self._data_source = config, model, data_source
         self.facts: dict[str, Any] | None = None
-        self.trainings: list[dict[str, Any]] = []
-        if start := config.model.start_from:
-            own = read_json(_finished(start) / TRAINING_FILE)["data"]
-            self.trainings = [own, *own.get("earlier", ())]
+        self.trainings = earlier_trainings(config)
 
     @property
     def is_scratch(self) -> bool:
@@ -100,6 +97,18 @@ class Start:
             **taken,
         }
         return changed
+
+
+def earlier_trainings(config: Config) -> list[dict[str, Any]]:
+    """What is known of the images that the run `model.start_from` was trained on; [] without one.
+
+    Raises:
+        FileNotFoundError: if that is no finished run.
+    """
+    if not config.model.start_from:
+        return []
+    own = read_json(_finished(config.model.start_from) / TRAINING_FILE)["data"]
+    return [own, *own.get("earlier", ())]
 
 
 def _finished(start_from: str) -> epath.Path:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from reid_jax import evaluation
-from reid_jax.data import Source, overlap
+from reid_jax.data import Overlap, Source, overlap
 from reid_jax.embedder import Embedder
 
 __all__ = ["Evaluation", "Protocol", "Subsets", "of_comparison"]
@@ -108,18 +108,41 @@ class Protocol:
                 f"got {', '.join(subsets) or 'nothing'}"
             )
         needed = {name: subsets[name] for name in self.needs}
-        tested = [images for images in needed.values() if isinstance(images, Source)]
-        shared = overlap(embedder.trainings, tested)
-        if shared and not allow_overlap:
-            raise ValueError(
-                f"{shared.message()}: the result would be of people that the network knows. Test "
-                "on others, or allow it (--allow_overlap, allow_overlap=True); the result then "
-                "says so"
-            )
+        shared = self.shared(embedder.trainings, needed, allow_overlap=allow_overlap)
         found = self._evaluate(embedder, needed)
         if shared:
             details = {**found.details, "overlap": shared.as_json()}
             found = dataclasses.replace(found, details=details)
+        return found
+
+    def shared(
+        self,
+        trainings: Iterable[Mapping[str, Any]],
+        subsets: Subsets,
+        *,
+        allow_overlap: bool = False,
+    ) -> Overlap:
+        """Counts the people and files of the test that were trained on, or refuses them.
+
+        Args:
+            trainings: of `data.fingerprint_of_training`, or an embedder's `trainings`.
+            subsets: images for each name in `needs`.
+            allow_overlap: counts where it would refuse.
+
+        Returns:
+            Overlap.
+
+        Raises:
+            ValueError: if there are any, with their numbers and an example.
+        """
+        tested = [subsets[name] for name in self.needs if isinstance(subsets[name], Source)]
+        found = overlap(trainings, tested)
+        if found and not allow_overlap:
+            raise ValueError(
+                f"{found.message()}: the result would be of people that the network knows. Test "
+                "on others, or allow it (--allow_overlap, allow_overlap=True); the result then "
+                "says so"
+            )
         return found
 
     def validation(self, subsets: Subsets) -> Callable[[Embedder], dict[str, float]]:

@@ -84,6 +84,22 @@ def test_people_that_were_trained_on_are_refused_or_counted(place, trained, aske
     assert told in summary.summary_text(found)
 
 
+def test_a_run_that_would_test_on_its_training_people_is_not_trained(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(launch.job, "train", lambda *args: pytest.fail("trained"))
+    opened = launch.job.sources.training_source
+    both = lambda *args, split: opened(*args, split=split + 1)  # Another split's people.
+    monkeypatch.setattr(launch.job.sources, "training_source", both)
+    options = RunOptions(
+        exp="clever_cuhk03",
+        data_dir=str(place / "data"),
+        workdir=str(tmp_path / "run"),
+        scale="small",
+        overrides=(*TINY, "data.partition=detected-1367-100", "data.flip_or_shift=()"),
+    )
+    with pytest.raises(ValueError, match=r"test identities .* were trained on"):
+        launch.run_experiment(options)
+
+
 def test_other_people_of_one_division_are_tested_as_before(trained):
     found, _ = again.evaluation_of(trained, partition="labeled-1367-100", split=0)
     assert found.overlap is None
