@@ -147,6 +147,7 @@ OBJECTIVES: dict[str, Callable[..., objectives.Objective]] = {
     "inherent": _inherent,
     "triplet": objectives.triplet,
     "csn": objectives.csn,
+    "strong": objectives.strong,
 }
 
 
@@ -223,18 +224,20 @@ class Length:
 
     num_steps: int
     boundaries: tuple[int, ...]
+    warmup_steps: int = 0
 
 
 def length(config: Config, made: data.Sampler) -> Length:
     """The length that `optimizer.num_steps` gives, or `optimizer.num_epochs`."""
     own = config.optimizer
     if own.num_steps:
-        return Length(own.num_steps, own.boundaries)
+        return Length(own.num_steps, own.boundaries, own.warmup_steps)
     if not own.num_epochs:
         raise ValueError("optimizer.num_steps is 0: give a number of steps")
     num_steps = _steps_of_epochs(config, made)
     boundaries = tuple(num_steps(epochs) for epochs in own.boundary_epochs)
-    return Length(num_steps(own.num_epochs), boundaries)
+    warmup_steps = num_steps(own.warmup_epochs) if own.warmup_epochs else 0
+    return Length(num_steps(own.num_epochs), boundaries, warmup_steps)
 
 
 def _steps_of_epochs(config: Config, made: data.Sampler) -> Callable[[float], int]:
@@ -252,10 +255,25 @@ def _steps_of_epochs(config: Config, made: data.Sampler) -> Callable[[float], in
 
 
 def schedule(config: Config, of: Length) -> optax.Schedule:
-    """The learning rate of each step, by `optimizer.decay`."""
+    """The learning rate of each step, by `optimizer.decay` and the warm-up."""
+    own = config.optimizer
+    if of.warmup_steps >= of.num_steps:
+        raise ValueError(
+            f"the warm-up of {of.warmup_steps} steps does not end in {of.num_steps} steps: shorten "
+            "optimizer.warmup_steps or optimizer.warmup_epochs"
+        )
+    decayed = _decayed(config, of)
+    return schedules.warm_up(decayed, num_steps=of.warmup_steps, start=own.warmup_start)
+
+
+def _decayed(config: Config, of: Length) -> optax.Schedule:
     own = config.optimizer
     if own.decay == "steps":
         return schedules.step_decay(own.learning_rate, boundaries=of.boundaries)
+    if own.decay == "cosine":
+        return schedules.cosine_decay(
+            own.learning_rate, num_steps=of.num_steps, first_step=of.warmup_steps
+        )
     if len(of.boundaries) != 1:
         raise ValueError(f"optimizer.decay=exponential begins at one boundary; got {of.boundaries}")
     return schedules.exponential_decay(

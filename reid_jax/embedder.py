@@ -125,6 +125,12 @@ class Embedder:
                 "test_mode=dense_flip sums over the places of a ResNet's last map, and the network "
                 f"is {type(self.model).__name__}: take test_mode=single"
             )
+        if self.model.neck or self.model.last_stride != 2:
+            raise ValueError(
+                "test_mode=dense_flip sums unit vectors of a last map that is 1 / 32 of the image, "
+                f"and the network has neck={self.model.neck}, last_stride={self.model.last_stride}:"
+                " take test_mode=single"
+            )
         if any(side < STRIDE for side in self.preprocess.input_size):
             raise ValueError(
                 f"test_mode=dense_flip needs an input of {STRIDE} pixels each way, got "

@@ -134,6 +134,13 @@ class Model(_Section):
         Literal["average", "max", "fc"] | None,
         _is("of the last map: average (ResNet) or fc (VGG16, CaffeNet); max"),
     ] = None
+    last_stride: Annotated[
+        Annotated[int, Meta(ge=1, le=2)] | None,
+        _is("stride of ResNet's last stage; 1: its map is as large as before"),
+    ] = None
+    neck: Annotated[
+        bool | None, _is("BNNeck: batch norm without a shift behind the pooling, head without bias")
+    ] = None
     head_init_std: Annotated[
         Real | Literal["uniform"] | None,
         _is(
@@ -206,17 +213,27 @@ class Optimizer(_Section):
     momentum: Annotated[Share, _is("momentum of sgd")] = 0.9
     weight_decay: Annotated[Real, _is("share of each kernel that is added to its gradient")]
     decay: Annotated[
-        Literal["exponential", "steps"],
+        Literal["cosine", "exponential", "steps"],
         _is(
-            "steps: a tenth at each boundary; exponential: to a thousandth from the one boundary on"
+            "steps: a tenth at each boundary; exponential: to a thousandth from the one boundary "
+            "on; cosine: to 0 from the end of the warm-up on"
         ),
     ] = "steps"
+    warmup_steps: Annotated[
+        Zero, _is("steps in which the rate rises to learning_rate, where num_steps is not 0")
+    ] = 0
+    warmup_start: Annotated[
+        Annotated[float, Meta(ge=0, le=1)], _is("share of learning_rate that a warm-up begins at")
+    ] = 0.1
     num_steps: Annotated[Zero, _is("steps of the training; 0: num_epochs counts")] = 0
     boundaries: Annotated[tuple[Zero, ...], _is("steps at which the rate decays")] = ()
     num_epochs: Annotated[Zero, _is("epochs of the training, where num_steps is 0")] = 0
     boundary_epochs: Annotated[
         tuple[Zero, ...], _is("epochs at which the rate decays, where num_steps is 0")
     ] = ()
+    warmup_epochs: Annotated[
+        Zero, _is("epochs in which the rate rises to learning_rate, where num_steps is 0")
+    ] = 0
     epoch: Annotated[
         Literal["images", "positive_pairs"],
         _is("once through the images, or as many positive pairs as there are"),
@@ -236,6 +253,10 @@ class Loss(_Section):
     identification_weight: Annotated[Real | None, _is("weight of the identification loss")] = None
     verification_weight: Annotated[Real | None, _is("weight of the verification loss")] = None
     contrastive_weight: Annotated[Real | None, _is("weight of the contrastive loss")] = None
+    triplet_weight: Annotated[Real | None, _is("weight of the triplet loss; 0: none")] = None
+    label_smoothing: Annotated[
+        Share | None, _is("share of a label that is spread evenly over all identities")
+    ] = None
     center_weight: Annotated[Real | None, _is("weight of the center loss")] = None
     intra_weight: Annotated[Real | None, _is("weight of the intra-center loss")] = None
     inter_weight: Annotated[Real | None, _is("weight of the inter-center loss")] = None
@@ -355,6 +376,7 @@ class Config:
             "inherent",
             "triplet",
             "csn",
+            "strong",
         ],
         _is("what is minimised"),
     ]
@@ -391,13 +413,14 @@ LOSS_KEYS: dict[str, tuple[str, ...]] = {
     "inherent": ("compact_weight", "scatter_weight", "means", "mean_rate", "scatter_cap"),
     "triplet": ("margin",),
     "csn": ("ranking_weight", "margin", "prior_weight", "min_scale", "limit"),
+    "strong": ("margin", "triplet_weight", "label_smoothing", "center_weight", "center_rate"),
 }
 """The keys of the section loss that each objective takes; those of others are None."""
 
 _MAY_BE_NONE = ("reweighting_weight", "reweighting_level", "mean_rate", "scatter_cap")
 
 _OF_ALL = ("width", "dtype")
-_OF_RESNET = (*_OF_ALL, "stride", "pooling", "head_init_std")
+_OF_RESNET = (*_OF_ALL, "stride", "pooling", "last_stride", "neck", "head_init_std")
 _OF_PLAIN = (*_OF_ALL, "pooling", "hidden_dropout")
 MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "caffenet": _OF_PLAIN,

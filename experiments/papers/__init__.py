@@ -1,7 +1,7 @@
 """The experiments of all papers, their tables and their figures; the only place with
 hyper-parameters."""
 
-from experiments.papers import batch_contrastive, clever, csn, identif_verif, inherent
+from experiments.papers import batch_contrastive, clever, csn, identif_verif, inherent, strong
 from experiments.papers.experiment import (
     Experiment,
     PaperComplexity,
@@ -29,7 +29,7 @@ __all__ = [
     "slug",
 ]
 
-_PAPERS = (batch_contrastive, identif_verif, clever, inherent, csn)
+_PAPERS = (batch_contrastive, identif_verif, clever, inherent, csn, strong)
 
 EXPERIMENTS: dict[str, Experiment] = {k: v for m in _PAPERS for k, v in m.EXPERIMENTS.items()}
 TABLES: dict[str, PaperTable | PaperComplexity] = {

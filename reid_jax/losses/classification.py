@@ -11,16 +11,21 @@ from reid_jax.losses.shapes import require_shapes
 __all__ = ["identification_loss", "verification_loss"]
 
 
-def identification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def identification_loss(
+    logits: jax.Array, labels: jax.Array, *, smoothing: float = 0.0
+) -> jax.Array:
     r"""Softmax cross-entropy of each row's identity.
 
-    .. math:: \ell_i = -\log \sigma_{y_i}(z_i)
+    .. math:: \ell_i = -(1 - \epsilon) \log \sigma_{y_i}(z_i)
+        - \frac{\epsilon}{K} \sum_k \log \sigma_k(z_i)
 
-    Zhang and Xu (batch_contrastive), Eq. 1-2; Zheng et al. (identif_verif), Eq. 1-2.
+    Zhang and Xu (batch_contrastive), Eq. 1-2, and Zheng et al. (identif_verif), Eq. 1-2, with
+    epsilon = 0; Szegedy et al. (CVPR 2016), Sec. 7, with label smoothing.
 
     Args:
         logits: [B, K] scores before the softmax.
         labels: [B] int32 in [0, K); not checked under jit.
+        smoothing: epsilon, the share of the target that is spread evenly over all identities.
     Returns:
         [B] in nats; the papers take the mean.
     Raises:
@@ -29,7 +34,11 @@ def identification_loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     require_shapes(logits=(logits, "BK"), labels=(labels, "B"))
-    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    rows = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+    if not smoothing:
+        return rows
+    evenly = -jnp.mean(jax.nn.log_softmax(logits), axis=1)
+    return (1 - smoothing) * rows + smoothing * evenly
 
 
 def verification_loss(pair_logits: jax.Array, same: jax.Array) -> jax.Array:

@@ -7,10 +7,13 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-__all__ = ["IDENTIFICATION_HEAD", "Network", "check_image"]
+__all__ = ["IDENTIFICATION_HEAD", "NECK", "Network", "check_image"]
 
 IDENTIFICATION_HEAD = "identification"
 """Name of the identification head among the parameters of every network that has one."""
+
+NECK = "neck"
+"""Name of the batch norm between pooled features and head, in every network that has one."""
 
 
 class Network(Protocol):

@@ -154,6 +154,7 @@ class BatchNorm(nn.Module):
         dtype: dtype of the result; None keeps what input and parameters promote to. Statistics are
             in float32 or wider.
         use_scale: has a parameter `scale`; without it the scale is 1.
+        use_bias: has a parameter `bias`; without it the bias is 0.
         scale_init: initialiser of `scale` [C].
         bias_init: initialiser of `bias` [C].
         test_statistics: what is used outside training: the 'running' averages, or the statistics of
@@ -166,6 +167,7 @@ class BatchNorm(nn.Module):
     num_streams: int = 1
     dtype: Any = None
     use_scale: bool = True
+    use_bias: bool = True
     scale_init: Callable[..., jax.Array] = nn.initializers.ones
     bias_init: Callable[..., jax.Array] = nn.initializers.zeros
     test_statistics: str = "running"
@@ -176,7 +178,9 @@ class BatchNorm(nn.Module):
         scale = jnp.ones(channels, jnp.float32)
         if self.use_scale:
             scale = self.param("scale", self.scale_init, channels, jnp.float32)
-        bias = self.param("bias", self.bias_init, channels, jnp.float32)
+        bias = jnp.zeros(channels, jnp.float32)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, channels, jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         running_variance = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         (x,) = nn.dtypes.promote_dtype(x, dtype=self.dtype)

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 
 from reid_jax.models.activation import relu
 from reid_jax.models.conv import NO_PADDING, Conv
-from reid_jax.models.dropout import dropout
 from reid_jax.models.initialisers import before_loss
-from reid_jax.models.network import IDENTIFICATION_HEAD, check_image
+from reid_jax.models.neck import embedding_and_logits
+from reid_jax.models.network import check_image
 from reid_jax.models.norm import BatchNorm
 from reid_jax.models.pooling import ceil_padding, max_pool
 
@@ -32,8 +32,9 @@ class ResNet(nn.Module):
     `apply(variables, image, train=...)` takes images [B, H, W, 3], float, mean subtracted, at
     least 32 x 32, and returns a dictionary: `conv1` (after its batch norm and ReLU), `res2` to
     `res5` [B, h, w, C], `pool5` [B, D] (average over all positions, before dropout),
-    `embedding` (the same array as `pool5`) and, with a head, `logits` [B, K]. In training
-    give `mutable=["batch_stats"]` and, if `dropout` > 0, one `keys` entry a row.
+    `embedding` (the same array as `pool5`) and, with a head, `logits` [B, K]; with a neck the
+    embedding is what comes out of it, and `before_neck` is `pool5`. In training give
+    `mutable=["batch_stats"]` and, if `dropout` > 0, one `keys` entry a row.
     Pooled features and logits are float32 (or wider) whatever `dtype` is.
 
     Attributes:
@@ -45,6 +46,10 @@ class ResNet(nn.Module):
             bottleneck, and the first pooling pads one pixel on each side. 'caffe': in the first 1x1
             convolution, and the first pooling has no padding and rounds its size up. Parameters are
             the same; weights made for one layout are wrong in the other.
+        last_stride: stride of the last stage: 2 as in the paper, or 1, which leaves res5 at the
+            size of res4 (Luo et al. 2019, after Sun et al. 2018).
+        neck: batch norm without a shift behind pool5, and a head without a bias; see
+            `reid_jax.models.neck`.
         pooling: 'average' over all positions, or their 'max' (MAC, Tolias et al. 2016), with which
             identif_verif searches landmarks at their original size.
         width: channels of conv1 (64 in the paper); all other layers scale with it.
@@ -68,6 +73,8 @@ class ResNet(nn.Module):
     dropout: float = 0.0
     stride: str = "torchvision"
     pooling: str = "average"
+    last_stride: int = 2
+    neck: bool = False
     width: int = 64
     head_init_std: float | None = 0.001
     axis_name: str | None = None
@@ -78,6 +85,8 @@ class ResNet(nn.Module):
         for field, known in (("stride", STRIDES), ("pooling", POOLINGS)):
             if (given := getattr(self, field)) not in known:
                 raise ValueError(f"{field}={given!r} is not known; known: {', '.join(known)}.")
+        if self.last_stride not in (1, 2):
+            raise ValueError(f"last_stride={self.last_stride!r} is not known; known: 1, 2.")
         super().__post_init__()
 
     @nn.compact
@@ -95,12 +104,15 @@ class ResNet(nn.Module):
         x = self._batch_norm("bn1")(x, train=train)
         taps["conv1"] = x = relu(x)
         x = max_pool(x, padding=self._pool_padding(x))
+        strides = [1, *[2] * (len(self.blocks) - 1)]
+        if len(self.blocks) > 1:
+            strides[-1] = self.last_stride
         for stage, num_blocks in enumerate(self.blocks):
             for block in range(num_blocks):
                 x = ResidualBlock(
                     features=self.width * 2**stage,
                     bottleneck=self.bottleneck,
-                    downsample=2 if stage > 0 and block == 0 else 1,
+                    downsample=strides[stage] if block == 0 else 1,
                     stride_in_first=self.stride == "caffe",
                     axis_name=self.axis_name,
                     num_streams=self.num_streams,
@@ -110,17 +122,21 @@ class ResNet(nn.Module):
             taps[f"res{stage + 2}"] = x
         wide = jnp.promote_types(x.dtype, jnp.float32)
         over_positions = jnp.mean if self.pooling == "average" else jnp.max
-        taps["pool5"] = taps["embedding"] = pooled = over_positions(x.astype(wide), (1, 2))
-        if self.num_identities:
-            if train and self.dropout:
-                pooled = dropout(pooled, self.dropout, keys)
-            init = before_loss
-            if self.head_init_std is not None:
-                init = nn.initializers.normal(self.head_init_std)
-            taps["logits"] = nn.Dense(
-                self.num_identities, kernel_init=init, name=IDENTIFICATION_HEAD
-            )(pooled)
-        return taps
+        taps["pool5"] = pooled = over_positions(x.astype(wide), (1, 2))
+        head_init = before_loss
+        if self.head_init_std is not None:
+            head_init = nn.initializers.normal(self.head_init_std)
+        return taps | embedding_and_logits(
+            pooled,
+            num_identities=self.num_identities,
+            neck=self.neck,
+            dropout_rate=self.dropout,
+            head_init=head_init,
+            train=train,
+            keys=keys,
+            axis_name=self.axis_name,
+            num_streams=self.num_streams,
+        )
 
     def _batch_norm(self, name: str) -> BatchNorm:
         return BatchNorm(

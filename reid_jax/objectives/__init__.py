@@ -18,6 +18,7 @@ from reid_jax.objectives.identif_verif import (
 from reid_jax.objectives.inherent import inherent, triplet
 from reid_jax.objectives.mean_codes import bank_means, batch_means, exact_means, moving_means
 from reid_jax.objectives.objective import Objective, Refresh
+from reid_jax.objectives.strong import strong
 
 __all__ = [
     "Objective",
@@ -35,5 +36,6 @@ __all__ = [
     "inherent",
     "moving_means",
     "softmax",
+    "strong",
     "triplet",
 ]

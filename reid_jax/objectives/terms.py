@@ -19,7 +19,7 @@ def accuracy(logits: jax.Array, labels: jax.Array, *, axis_name: str | None) -> 
 
 
 def identification(
-    logits: jax.Array, labels: jax.Array, *, axis_name: str | None
+    logits: jax.Array, labels: jax.Array, *, axis_name: str | None, smoothing: float = 0.0
 ) -> tuple[jax.Array, Arrays]:
     """Mean cross-entropy of identification, with the accuracy.
 
@@ -27,10 +27,13 @@ def identification(
         logits: [B, K] rows of this device.
         labels: [B] int32.
         axis_name: device axis.
+        smoothing: of the labels, see `identification_loss`.
     Returns:
         (loss, metrics) of the global batch.
     """
-    loss = parallel.mean(identification_loss(logits, labels), axis_name=axis_name)
+    loss = parallel.mean(
+        identification_loss(logits, labels, smoothing=smoothing), axis_name=axis_name
+    )
     return loss, {
         "identification_loss": loss,
         "accuracy": accuracy(logits, labels, axis_name=axis_name),

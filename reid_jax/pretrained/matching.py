@@ -140,9 +140,12 @@ def fill(
     """
     template = flax.traverse_util.flatten_dict(variables)
     wanted, kept = dict(wanted), []
-    if reason := _head_differs(tensors, template, wanted, head[0]):
+    if reason := _head_differs(tensors, template, wanted, head):
         left_out = left_out | {name: reason for name in head if name in tensors}
         kept = sorted("/".join(wanted.pop(name)) for name in head if name in wanted)
+
+    # The batch norm of BNNeck: only networks for re-identification have one.
+    kept += sorted("/".join(wanted.pop(n)) for n, leaf in list(wanted.items()) if "neck" in leaf)
 
     names = set(tensors)
     tensors = {name: array for name, array in tensors.items() if name not in left_out}
@@ -223,12 +226,15 @@ def _common_prefix(names: set[str], wanted: set[str]) -> list[str]:
 
 
 def _head_differs(
-    tensors: dict[str, np.ndarray], template: dict[Leaf, Any], wanted: dict[str, Leaf], kernel: str
+    tensors: dict[str, np.ndarray], template: dict[Leaf, Any], wanted: dict[str, Leaf], head: Leaf
 ) -> str | None:
     """Why the file's classifier is not loaded, or None if it is the network's own head."""
+    kernel, bias = head
     if kernel not in wanted:
         return "the network has no identification head"
     dim, num_identities = template[wanted[kernel]].shape
+    if bias not in wanted:
+        return "the new head stands behind a neck and has no bias"
     if kernel not in tensors:
         return f"the file has no classifier; the new head has {num_identities} identities"
     if tensors[kernel].shape == (dim, num_identities):

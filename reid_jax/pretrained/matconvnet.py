@@ -194,9 +194,10 @@ def _network(names: Iterable[str]) -> str:
 def _resnet_name(path: tuple[str, ...]) -> str:
     """('params', 'res3a', 'bn2', 'scale') -> 'bn3a_branch2b_mult'."""
     *layers, leaf = path[1:]
-    norm = "bn" in layers[-1]
+    norm = "bn" in layers[-1] or layers[-1] == "neck"
     if len(layers) == 1:
-        name = {"conv1": "conv1", "bn1": "bn_conv1", "identification": HEADS["ResNet"]}[layers[0]]
+        renamed = {"bn1": "bn_conv1", "identification": HEADS["ResNet"]}
+        name = renamed.get(layers[0], layers[0])
     else:
         block, layer = layers
         branch = "1" if layer.startswith("shortcut") else f"2{'abc'[int(layer[-1]) - 1]}"

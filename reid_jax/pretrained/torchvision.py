@@ -125,6 +125,11 @@ def torchvision_state(model: nn.Module, variables: dict) -> dict[str, np.ndarray
         ValueError: if torchvision builds no such network.
     """
     matching.check_model(model, program="torchvision", known=("ResNet",), stride="torchvision")
+    if model.neck or model.last_stride != 2:
+        raise ValueError(
+            f"torchvision's ResNet has no neck and the last stride 2, and the model has neck="
+            f"{model.neck} and last_stride={model.last_stride}: take another form"
+        )
     leaves = flax.traverse_util.flatten_dict(variables)
     return {
         _resnet_name(leaf): np.ascontiguousarray(

@@ -9,7 +9,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-__all__ = ["adam", "exponential_decay", "freeze_until", "kernels", "sgd", "step_decay"]
+__all__ = [
+    "adam",
+    "cosine_decay",
+    "exponential_decay",
+    "freeze_until",
+    "kernels",
+    "sgd",
+    "step_decay",
+    "warm_up",
+]
 
 
 def step_decay(
@@ -42,6 +51,43 @@ def exponential_decay(
         return learning_rate * final**progress
 
     return schedule
+
+
+def cosine_decay(learning_rate: float, *, num_steps: int, first_step: int = 0) -> optax.Schedule:
+    """Half a cosine from `learning_rate` to 0 (Loshchilov and Hutter, arXiv 1608.03983).
+
+    Args:
+        learning_rate: of the first step.
+        num_steps: of the training, after which it is 0.
+        first_step: up to which it is constant, such as the end of a warm-up.
+    Raises:
+        ValueError: if the decay does not begin before the end.
+    """
+    if not 0 <= first_step < num_steps:
+        raise ValueError(f"a decay from step {first_step} on does not fit in {num_steps} steps.")
+
+    def schedule(step: jax.Array) -> jax.Array:
+        progress = jnp.clip((step - first_step) / (num_steps - first_step), 0, 1)
+        return learning_rate * (1 + jnp.cos(jnp.pi * progress)) / 2
+
+    return schedule
+
+
+def warm_up(schedule: optax.Schedule, *, num_steps: int, start: float) -> optax.Schedule:
+    """Rises along a line from a share of a schedule to all of it (Luo et al. 2019, Sec. 3.1).
+
+    Args:
+        schedule: learning rate of each step.
+        num_steps: for how many steps it is below the schedule; 0 leaves the schedule as it is.
+        start: share of the first step.
+    """
+    if not num_steps:
+        return schedule
+
+    def warmed(step: jax.Array) -> jax.Array:
+        return schedule(step) * (start + (1 - start) * jnp.minimum(step / num_steps, 1))
+
+    return warmed
 
 
 def sgd(

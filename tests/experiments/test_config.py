@@ -270,7 +270,7 @@ def test_a_value_called_none_is_not_nothing():
         ("optimizer.learning_rate=none", "learning_rate=none: expected a value of type float"),
         ("optimizer.boundaries=(3,x)", "boundaries=(3,x): expected a value of type tuple of int"),
         ("optimizer.boundaries=3,,4", "tuple of int"),
-        ("optimizer.decay=cosine", "optimizer.decay='cosine'; known: exponential, steps"),
+        ("optimizer.decay=linear", "optimizer.decay='linear'; known: cosine, exponential, steps"),
         ("train.log_every=0", "train.log_every=0: expected a value of type int, at least 1"),
         (
             "data.image_size=(0,5)",
@@ -292,7 +292,7 @@ def test_a_value_called_none_is_not_nothing():
         ("evaluation.protocol=none", "known: single-query, single-query-swapped"),
         ("evaluation.test_mode=denseflip", "test_mode='denseflip'; known: single, dense_flip"),
         ("loss.margin=1", "loss.margin belongs to batch_contrastive, identification_contrastive,"),
-        ("loss.margin=1", "clever, triplet, csn, and the objective is softmax"),
+        ("loss.margin=1", "clever, triplet, csn, strong, and the objective is softmax"),
         ("loss.gradient=eq3", "loss.gradient='eq3'; known: autodiff, eq8, none"),
         ("model.levels=l2", "model.levels belongs to csn, and the network is resnet18"),
         (

@@ -44,6 +44,19 @@ def test_identification_loss(seed, jit):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_smoothed_labels(seed):
+    x, labels, _, _ = batch(seed)
+
+    def smoothed(x):
+        every = [reference.identification(x, [k] * len(x)) for k in range(x.shape[1])]
+        return 0.7 * reference.identification(x, labels) + 0.3 / len(every) * sum(every)
+
+    loss = lambda x: losses.identification_loss(x, labels, smoothing=0.3)
+    assert_same(loss(x), smoothed(x))
+    assert_gradient(loss, smoothed, x)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_verification_loss_has_the_same_pair_at_index_one(seed):
     x, _, _, rng = batch(seed, dim=2)
     same = rng.random(len(x)) < 0.4

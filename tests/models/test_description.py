@@ -17,7 +17,9 @@ OPTIONS = {
         {"num_identities": 7, "dropout": 0.5, "stride": "caffe", "pooling": "max", "width": 16},
         {"head_init_std": None, "num_streams": 2, "dtype": jnp.bfloat16},
     ],
-    "resnet50": [{"head_init_std": 0.1, "dtype": jnp.dtype("float32")}],
+    "resnet50": [
+        {"head_init_std": 0.1, "dtype": jnp.dtype("float32"), "last_stride": 1, "neck": True}
+    ],
     "vgg16": [{"hidden_dropout": 0.25, "pooling": "max", "width": 8, "dtype": np.float16}],
     "caffenet": [{"num_identities": 3, "dropout": 0.5, "width": 12}, {"num_streams": 2}],
     "nine_conv": [{"feature_reweighting": True, "test_statistics": "batch", "width": 4}],
