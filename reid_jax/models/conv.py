@@ -139,7 +139,8 @@ def _conv_backward(
             return definition(x, kernel, dy, groups=1)
         to_image = jax.linear_transpose(lambda x: _convolution(x, kernel, strides, padding), x)
         (dx,) = to_image(dy)
-        return dx, _kernel_gradient(x, kernel.shape[:2], dy, strides, padding)
+        window = kernel.shape[0], kernel.shape[1]
+        return dx, _kernel_gradient(x, window, dy, strides, padding)
 
     def on_cpu(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         parts = zip(*(jnp.split(array, groups, 3) for array in (x, kernel, dy)), strict=True)
@@ -174,7 +175,7 @@ def _kernel_gradient(
     block = max(n for n in range(1, min(fitting, images) + 1) if images % n == 0)
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
 
-    def add(gradient: jax.Array, images: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    def add(gradient: jax.Array, images: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         # Rows of the image first: a slice of them is then one piece of memory.
         x, dy = (array.transpose(1, 0, 2, 3) for array in images)
         columns = (width - 1) * strides[1] + 1
@@ -190,9 +191,11 @@ def _kernel_gradient(
         return gradient + jnp.stack(products), None
 
     blocks = [array.reshape(-1, block, *array.shape[1:]) for array in (x, dy)]
-    zeros = jnp.zeros((window[0], features, window[1] * channels), x.dtype)
-    gradient, _ = lax.scan(add, zeros, tuple(blocks))
-    return gradient.reshape(window[0], features, *(window[1], channels)).transpose(0, 2, 3, 1)
+    # A sum of many blocks has more digits than bfloat16.
+    shape, dtype = (window[0], features, window[1] * channels), jnp.promote_types(x.dtype, "f4")
+    gradient, _ = lax.scan(add, jnp.zeros(shape, dtype), tuple(blocks))
+    gradient = gradient.reshape(window[0], features, window[1], channels)
+    return gradient.transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def _is_product_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> bool:
