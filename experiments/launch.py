@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import errno
 import json
@@ -22,7 +21,7 @@ from experiments.job import Job
 from experiments.options import RunOptions
 from experiments.papers import EXPERIMENTS, build_config, paper_row, slug
 from experiments.workdir import Results
-from reid_jax import data, parallel, report
+from reid_jax import cpu, data, parallel, report
 from reid_jax.training import NonFiniteLossError, StoppedError
 
 __all__ = [
@@ -36,7 +35,6 @@ __all__ = [
     "run_experiment",
 ]
 
-M_MMAP_MAX, M_TRIM_THRESHOLD, M_ARENA_MAX = -4, -1, -8  # From glibc's malloc.h.
 LONGEST_NAME = 120
 _MENDABLE = (ValueError, OSError, ImportError, MemoryError, NonFiniteLossError)
 
@@ -275,26 +273,11 @@ def chosen_scale(scale: str, data_dir: str | None) -> tuple[str, str]:
 
 
 def prepare_jax() -> None:
-    """Joins the processes of the job and turns the persistent compilation cache on."""
-    keep_freed_memory()
+    """Joins the processes of the job, uses all cores and keeps what is compiled."""
+    cpu.prepare()
     parallel.initialize()
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
         jax.config.update("jax_compilation_cache_dir", str(datasets.cache_dir() / "compilation"))
-
-
-def keep_freed_memory() -> None:
-    """Tells glibc to reuse freed memory instead of giving it back to the kernel.
-
-    A training step on a CPU frees and allocates hundreds of megabytes, and each page that the
-    kernel hands out anew is a fault: most of the time of a step where faults are slow. To have an
-    effect it must come before JAX makes its threads. Other C libraries are left alone.
-    """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_ARENA_MAX, 1)):
-            mallopt(parameter, value)
 
 
 def exit_status(program: Callable[[], Any]) -> int:

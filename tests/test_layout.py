@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUNDATION = {
     *("schema", "keys", "distances", "parallel", "ops", "files", "deviations", "versions"),
-    "extras",
+    *("extras", "cpu"),
 }
 MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained", "checkpoint"}
 ALLOWED = {
@@ -149,6 +149,7 @@ LATE_IMPORTS = {
     "experiments/run.py": {"experiments"},
     "experiments/tables.py": {"experiments"},
     "experiments/tune.py": {"experiments"},
+    "reid_jax/cli/__init__.py": {"reid_jax"},
     "reid_jax/cli/embed.py": {"reid_jax"},
     "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},

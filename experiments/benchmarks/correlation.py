@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.launch import keep_freed_memory
+from reid_jax.cpu import keep_freed_memory
 from reid_jax.ops import depthwise_cross_correlation
 
 # Name, signal [H, W], kernel [h, w].

@@ -24,8 +24,8 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from experiments.launch import keep_freed_memory
 from reid_jax import evaluation, models, objectives, training
+from reid_jax.cpu import keep_freed_memory
 from reid_jax.training import schedules
 
 SIZE = (160, 60, 3)

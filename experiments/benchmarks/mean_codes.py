@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.launch import keep_freed_memory
 from reid_jax import models, objectives, parallel, training
+from reid_jax.cpu import keep_freed_memory
 from reid_jax.training import schedules
 
 MEANS = {"exact": objectives.exact_means, "bank": objectives.bank_means}

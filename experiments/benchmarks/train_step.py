@@ -24,8 +24,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.launch import keep_freed_memory
 from reid_jax import models
+from reid_jax.cpu import keep_freed_memory
 
 NUM_IDENTITIES = 751
 

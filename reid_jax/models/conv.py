@@ -27,6 +27,9 @@ Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 NO_PADDING: Padding = ((0, 0), (0, 0))
 
+ROWS_OF_A_PRODUCT = 1024
+"""Positions of the images of one block of the kernel's gradient, at most."""
+
 
 def conv(
     x: jax.Array,
@@ -131,12 +134,20 @@ def _conv_backward(
         (dx,) = to_image(_product(dy, kernel.reshape(-1, kernel.shape[3]).T))
         return dx, dkernel
 
+    def convolution(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if kernel.shape[1] * kernel.shape[2] < 16:  # a colour image under a 3x3 kernel
+            return definition(x, kernel, dy, groups=1)
+        to_image = jax.linear_transpose(lambda x: _convolution(x, kernel, strides, padding), x)
+        (dx,) = to_image(dy)
+        window = kernel.shape[0], kernel.shape[1]
+        return dx, _kernel_gradient(x, window, dy, strides, padding)
+
     def on_cpu(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         parts = zip(*(jnp.split(array, groups, 3) for array in (x, kernel, dy)), strict=True)
         gradients = [
             product(x, kernel, dy)
             if _is_product_on_cpu(x, kernel, strides, padding)
-            else definition(x, kernel, dy, groups=1)
+            else convolution(x, kernel, dy)
             for x, kernel, dy in parts
         ]
         dx, dkernel = zip(*gradients, strict=True)
@@ -146,6 +157,45 @@ def _conv_backward(
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
+
+
+def _kernel_gradient(
+    x: jax.Array, window: Pair, dy: jax.Array, strides: Pair, padding: Padding
+) -> jax.Array:
+    """[h, w, C, O] gradient of the kernel, summed over blocks of images that stay in the cache.
+
+    Of each block, copies of the image shifted by 0 .. w - 1 columns stand side by side in the
+    channels; a shift by rows is then a slice of them, and each row of the kernel is one product.
+    XLA's own takes 9 times as long on 16 maps of 64 x 32 with 64 channels, twice on 32 x 16, and
+    as long on 8 x 4 (jaxlib 0.10.2).
+    """
+    images, height, width, features = dy.shape
+    channels = x.shape[3]
+    fitting = max(1, ROWS_OF_A_PRODUCT // (height * width))
+    block = max(n for n in range(1, min(fitting, images) + 1) if images % n == 0)
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
+
+    def add(gradient: jax.Array, images: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
+        # Rows of the image first: a slice of them is then one piece of memory.
+        x, dy = (array.transpose(1, 0, 2, 3) for array in images)
+        columns = (width - 1) * strides[1] + 1
+        side_by_side = jnp.concatenate(
+            [lax.slice_in_dim(x, j, j + columns, strides[1], axis=2) for j in range(window[1])],
+            axis=3,
+        )
+        rows = (height - 1) * strides[0] + 1
+        products = [
+            _transposed_product(dy, lax.slice_in_dim(side_by_side, i, i + rows, strides[0], axis=0))
+            for i in range(window[0])
+        ]
+        return gradient + jnp.stack(products), None
+
+    blocks = [array.reshape(-1, block, *array.shape[1:]) for array in (x, dy)]
+    # A sum of many blocks has more digits than bfloat16.
+    shape, dtype = (window[0], features, window[1] * channels), jnp.promote_types(x.dtype, "f4")
+    gradient, _ = lax.scan(add, jnp.zeros(shape, dtype), tuple(blocks))
+    gradient = gradient.reshape(window[0], features, window[1], channels)
+    return gradient.transpose(0, 2, 3, 1).astype(x.dtype)
 
 
 def _is_product_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> bool:

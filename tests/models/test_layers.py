@@ -80,6 +80,31 @@ def test_conv_is_the_loop_and_its_gradients_are_those_of_lax(case, float64):
     assert_close(got, defined, 1e-10)
 
 
+@pytest.mark.parametrize("images", [3, 6, 7])
+@pytest.mark.parametrize(
+    ("height", "size", "strides", "padding"),
+    [
+        (21, (3, 3), (1, 1), ((1, 1), (1, 1))),
+        (40, (5, 3), (2, 1), ((2, 2), (0, 1))),
+    ],
+)
+def test_the_gradient_of_a_kernel_is_the_sum_over_blocks_of_images(
+    images, height, size, strides, padding, float64
+):
+    x = jnp.asarray(random(0, images, height, 20, 6))
+    kernel = jnp.asarray(random(1, *size, 6, 3))
+    function = functools.partial(conv.conv, strides=strides, padding=padding)
+
+    def definition(x, kernel):
+        return conv._convolution(x, kernel, strides, padding)
+
+    dy = random(2, *definition(x, kernel).shape)
+    assert dy.shape[1] * dy.shape[2] * images > conv.ROWS_OF_A_PRODUCT
+    got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
+    defined = jax.jit(functools.partial(value_and_gradients, definition))(dy, x, kernel)
+    assert_close(got, defined, 1e-10)
+
+
 @pytest.mark.parametrize(
     "case",
     [
