@@ -119,12 +119,15 @@ def train(
                 mininterval=1,
             )
         )
-        clock = time.perf_counter()
+        clock = started = time.perf_counter()
+        waited = waited_before = 0.0
         iterator = batches(first_step)
         for number in range(first_step, num_steps):
             if refresh is not None and number % (refresh_every or num_steps) == 0:
                 state = dataclasses.replace(state, loss_state=refresh(state))
+            asked = time.perf_counter()
             batch = parallel.shard(next(iterator), devices)
+            waited += time.perf_counter() - asked
             state, metrics = step(state, batch, *constants)
             pending.append(metrics)
             bar.update(images_per_step)
@@ -137,6 +140,8 @@ def train(
                 records = _records(pending, done - len(pending), learning_rate)
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
                 records[-1]["images_per_second"] = len(pending) * images_per_step / elapsed
+                records[-1]["data_wait"] = (waited - waited_before) / elapsed
+                waited_before = waited
                 bar.set_postfix(loss=f"{records[-1]['loss']:.3f}", refresh=False)
                 if log is not None:
                     for record in records:
@@ -164,6 +169,8 @@ def train(
                     "command goes on from there."
                 )
         checkpoints.wait()
+        share = waited / (time.perf_counter() - started)
+        parallel.say(f"The training waited for data for {share:.1%} of its time.")
     return jax.device_get(state)
 
 

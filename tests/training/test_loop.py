@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import types
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import tiny
 
 from reid_jax import training
+from reid_jax.training import loop
 from reid_jax.training.logs import read_metrics
 
 
@@ -44,7 +46,8 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path, step, uni
 
     def logged(workdir):
         return [
-            {k: v for k, v in r.items() if k != "images_per_second"} for r in read_metrics(workdir)
+            {k: v for k, v in r.items() if k not in ("images_per_second", "data_wait")}
+            for r in read_metrics(workdir)
         ]
 
     assert logged(tmp_path) == logged(uninterrupted[1])
@@ -55,6 +58,18 @@ def test_a_checkpoint_of_four_devices_goes_on_with_one(tmp_path, uninterrupted):
     with pytest.raises(Killed):
         tiny.fit(tmp_path, num_devices=4, batches=killed_at(5))
     tiny.assert_close(tiny.fit(tmp_path, num_devices=1), uninterrupted[0], 1e-5)
+
+
+def test_a_run_says_how_long_it_waited_for_data(tmp_path, monkeypatch, capsys):
+    clock = iter(range(10_000))
+    counter = types.SimpleNamespace(perf_counter=lambda: float(next(clock)))
+    monkeypatch.setattr(loop, "time", counter)
+    tiny.fit(tmp_path, num_devices=1)
+    # Each step asks the clock before and after its batch, and each log once or twice more.
+    shares = [r["data_wait"] for r in read_metrics(tmp_path) if "data_wait" in r]
+    assert shares
+    assert all(0 < share <= 0.5 for share in shares)
+    assert "waited for data for " in capsys.readouterr().out
 
 
 def test_a_finished_run_is_restored_without_a_step(uninterrupted):
