@@ -1,0 +1,411 @@
+"""One training on an own folder: divide, measure, train or go on, test, save."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+import pathlib
+import shlex
+import tempfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from reid_jax import data, parallel
+from reid_jax.data import Source
+from reid_jax.embedder import Embedder
+from reid_jax.files import read_json, write_atomically
+from reid_jax.protocols import PROTOCOLS, Evaluation
+from reid_jax.recipes import methods
+from reid_jax.recipes.division import Division, divided
+from reid_jax.recipes.methods import RECIPES, Recipe
+from reid_jax.training import Intervals, fit
+from reid_jax.training.logs import read_metrics
+from reid_jax.training.trainer import training_labels
+from reid_jax.versions import versions
+
+__all__ = ["PLAN_FILE", "RESULTS_FILE", "TRAINING_DIR", "Trained", "train"]
+
+PLAN_FILE, RESULTS_FILE, PAGE_FILE = "plan.json", "results.json", "report.html"
+TRAINING_DIR = "training"
+"""The work directory of `reid_jax.fit`, within the model's."""
+
+PROBE_STEPS = 9
+FEWEST_STEPS = 50
+MOST_VALIDATIONS = 5
+SECONDS_AT_THE_END = 10  # page and files
+RESERVE = 0.9  # a machine may become slower
+METRICS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "map_step": "mAP"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        embedder: the model.
+        results: what the test found, as in `results.json`.
+        directory: where all is.
+    """
+
+    embedder: Embedder
+    results: Mapping[str, Any]
+    directory: pathlib.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long is trained, and how often validated."""
+
+    num_steps: int
+    validate_every: int
+
+
+def train(
+    path: str | pathlib.Path,
+    out: str | pathlib.Path,
+    *,
+    recipe: str = "strong",
+    minutes: float | None = None,
+    num_steps: int | None = None,
+    size: tuple[int, int] | None = None,
+    seed: int = 0,
+) -> Trained:
+    """Trains a model on a person's own folder, tests it, and saves it. The same call goes on.
+
+    People are kept apart: some choose the best state, others test it, once. The time of a step is
+    measured before the training, so that its schedule ends in the time that there is.
+
+    Args:
+        path: folder, zip file or table, see `reid_jax.data.open_folder`.
+        out: new or empty directory, or that of the same training. It becomes a saved model, with
+            `results.json`, `report.html` and, in `training/`, logs and checkpoints.
+        recipe: a name of `RECIPES`.
+        minutes: that all may take, from this call on; None takes the length that suits the number
+            of images.
+        num_steps: the length of the training, in the place of both.
+        size: (height, width) of the images; None takes what suits them.
+        seed: of the division, the first parameters and all draws.
+
+    Returns:
+        Trained.
+
+    Raises:
+        FileExistsError: if `out` holds something else.
+        ValueError: if `out` belongs to another training, there are too few people or images, the
+            recipe is not known or does not fit, or the minutes are too few.
+        StoppedError: after an interrupt or a termination signal, with the state saved.
+    """
+    began = time.monotonic()
+    if recipe not in RECIPES:
+        raise ValueError(f"there is no recipe {recipe!r}; known: {', '.join(RECIPES)}")
+    method = RECIPES[recipe]
+    directory = pathlib.Path(out).expanduser()
+    request = {
+        "data": str(pathlib.Path(path).expanduser().resolve()),
+        "recipe": recipe,
+        "minutes": minutes,
+        "steps": num_steps,
+        "size": None if size is None else list(size),
+        "seed": seed,
+    }
+    plan = _claimed(directory, request)
+    if (directory / RESULTS_FILE).exists():
+        parallel.say(f"{directory} is finished already:")
+        results = read_json(directory / RESULTS_FILE)
+        parallel.say(_told(results))
+        return Trained(Embedder.load(directory), results, directory)
+
+    division = divided(_opened(path), seed=seed)
+    for note in division.notes:
+        parallel.say(note)
+    start = methods.starting_network()
+    arguments = _arguments(method, start, division.train, size=size, seed=seed)
+    protocol = PROTOCOLS["single-query"]
+    # All that can be refused is refused before the training.
+    protocol.shared([data.fingerprint_of_training(division.train)], division.test)
+    fine_tuning = bool(start.weights) and not method.own_network
+    if plan is None:
+        length = num_steps or methods.default_steps(
+            len(division.train),
+            arguments["sampler"].batch_size * arguments["sampler"].images_per_row,
+            fine_tuning=fine_tuning,
+        )
+        plan = _planned(
+            method, arguments, division, length, fine_tuning, began, None if num_steps else minutes
+        )
+        write_atomically(
+            directory / PLAN_FILE,
+            json.dumps({"request": request, "plan": dataclasses.asdict(plan)}, indent=2) + "\n",
+        )
+    optimizer, rate = methods.optimizer(method, fine_tuning=fine_tuning, num_steps=plan.num_steps)
+    embedder = fit(
+        **arguments,
+        optimizer=optimizer,
+        learning_rate=rate,
+        num_steps=plan.num_steps,
+        workdir=directory / TRAINING_DIR,
+        validation=protocol.validation(division.validation) if division.validation else None,
+        intervals=Intervals(
+            log_every=max(1, min(50, plan.num_steps // 20)),
+            checkpoint_every=plan.validate_every,
+            validate_every=plan.validate_every if division.validation else 0,
+        ),
+    )
+    found = protocol.evaluate(embedder, division.test)
+    results = {
+        "exp": f"own images, recipe {recipe}",
+        "method": recipe,
+        "dataset": division.train.dataset,
+        "trained_on": division.train.dataset,
+        "data_source": "custom",
+        "protocol": found.protocol,
+        "fingerprint": found.fingerprint,
+        "seed": seed,
+        "steps": embedder.provenance["steps"],
+        "network": start.note if not method.own_network else f"network: {method.own_network}",
+        "num_train_images": len(division.train),
+        "num_train_identities": division.train.num_identities,
+        "num_query": found.num_query,
+        "num_gallery": found.num_gallery,
+        "num_valid_queries": found.num_valid_queries,
+        "metrics": found.metrics,
+        "versions": versions(),
+    }
+    _save(directory, embedder)
+    _write_page(directory, results, found, arguments["objective"].notes, request)
+    write_atomically(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
+    parallel.say(_told(results))
+    parallel.say(f"model and report: {directory}, after {_duration(time.monotonic() - began)}")
+    return Trained(embedder, results, directory)
+
+
+# Before the training ---------------------------------------------------------------------------
+
+
+def _claimed(directory: pathlib.Path, request: Mapping[str, Any]) -> Plan | None:
+    """The plan of a training that was begun in a directory, once it is sure that it is this one."""
+    if not directory.exists():
+        return None
+    if not directory.is_dir():
+        raise FileExistsError(f"{directory} is a file: give the name of a directory")
+    if not (directory / PLAN_FILE).exists():
+        if any(directory.iterdir()):
+            raise FileExistsError(
+                f"{directory} holds something that is no training of this command: give another "
+                "directory"
+            )
+        return None
+    record = read_json(directory / PLAN_FILE)
+    known = record["request"]
+    differing = [
+        f"{name}: {known.get(name)} there, {value} here"
+        for name, value in request.items()
+        if known.get(name) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"{directory} belongs to another training:\n  "
+            + "\n  ".join(differing)
+            + "\nGive another directory, or delete that one."
+        )
+    return Plan(**record["plan"])
+
+
+def _opened(path: str | pathlib.Path) -> dict[str, Source]:
+    splits = data.open_splits(path)
+    parallel.say(data.describe(path))
+    return splits
+
+
+def _arguments(
+    method: Recipe,
+    start: methods.StartingNetwork,
+    train: Source,
+    *,
+    size: tuple[int, int] | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The arguments of `fit` but for its length."""
+    labels, num_identities = training_labels(train)
+    drawn = methods.sampler(method, labels, train.cameras, seed=seed)
+    chosen = size or method.size or methods.image_size(train)
+    network = f"network: {method.own_network}, the recipe's own, from scratch"
+    parallel.say(
+        f"training on {len(train):,} images of {num_identities:,} people, at {chosen[0]}x{chosen[1]}"
+        f"\n{network if method.own_network else start.note}"
+    )
+    return {
+        "model": method.model(start, num_identities),
+        "objective": method.objective(),
+        "source": train,
+        "sampler": drawn,
+        "preprocess": methods.preprocess(method, start, chosen),
+        "seed": seed,
+        "scoring": method.scoring,
+    }
+
+
+# How long --------------------------------------------------------------------------------------
+
+
+def _planned(
+    method: Recipe,
+    arguments: Mapping[str, Any],
+    division: Division,
+    length: int,
+    fine_tuning: bool,
+    began: float,
+    minutes: float | None,
+) -> Plan:
+    """The plan, by the measured time of a step and of a validation."""
+    drawn = arguments["sampler"]
+    per_step = drawn.batch_size * drawn.images_per_row
+    parallel.say(
+        f"{length:,} steps of {per_step} images suit {len(division.train):,} images; measuring how "
+        "fast this machine is"
+    )
+    optimizer, _ = methods.optimizer(method, fine_tuning=fine_tuning, num_steps=PROBE_STEPS)
+    clock = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="reid_jax_") as place:
+        embedder = fit(
+            **arguments,
+            optimizer=optimizer,
+            num_steps=PROBE_STEPS,
+            workdir=place,
+            intervals=Intervals(log_every=PROBE_STEPS // 3),
+        )
+        rates = [record.get("images_per_second") for record in read_metrics(place)]
+    step = per_step / next(rate for rate in reversed(rates) if rate)
+    starting = max(time.monotonic() - clock - PROBE_STEPS * step, 0)
+    validation, test = _test_seconds(embedder, division)
+
+    validations = MOST_VALIDATIONS if division.validation else 0
+    if minutes is not None:
+        left = minutes * 60 - (time.monotonic() - began)
+        # At most a fifth of the time goes into choosing the best state.
+        validations = min(validations, max(1, int(left / 5 / max(validation, 1e-3))))
+        other = starting + validations * validation + test + SECONDS_AT_THE_END
+        fitting = int((left * RESERVE - other) / step)
+        if fitting < min(FEWEST_STEPS, length):
+            spent = time.monotonic() - began
+            needed = spent + (other + min(FEWEST_STEPS, length) * step) / RESERVE
+            raise ValueError(
+                f"{minutes:g} minutes are too few: {_duration(spent)} went into measuring, and "
+                f"starting, validating and testing take {_duration(other)}, which leaves "
+                f"{max(fitting, 0)} steps: give --minutes {math.ceil(needed / 60)} or more, or "
+                "smaller images (--size)"
+            )
+        if fitting < length:
+            parallel.say(
+                f"{minutes:g} minutes are enough for {fitting:,} steps: the schedule is shortened "
+                "to them"
+            )
+            length = fitting
+    total = starting + length * step + validations * validation + test + SECONDS_AT_THE_END
+    end = datetime.datetime.now() + datetime.timedelta(seconds=total)
+    parallel.say(
+        f"{length:,} steps, {step:.2f} s each; with {validations} validations and the test about "
+        f"{_duration(total)}, until {end:%H:%M}"
+    )
+    return Plan(length, max(1, math.ceil(length / max(validations, 1))))
+
+
+def _test_seconds(embedder: Embedder, division: Division) -> tuple[float, float]:
+    """Seconds of a validation, and of the test, about whose images nothing is asked here."""
+    asked = division.validation
+    clock = time.monotonic()
+    if not asked:
+        rows = np.arange(min(len(division.train), 128))
+        taken = division.train.take(rows, "some training images")
+        if embedder.scores_pairs:
+            embedder.distances(taken, taken)
+        else:
+            embedder(taken)
+        work = _work(embedder, {"query": taken, "gallery": taken})
+    else:
+        PROTOCOLS["single-query"].validation(asked)(embedder)
+        work = _work(embedder, asked)
+    seconds = time.monotonic() - clock
+    return (seconds if asked else 0.0), seconds * _work(embedder, division.test) / work
+
+
+def _work(embedder: Embedder, subsets: Mapping[str, Source]) -> float:
+    """What the time of an evaluation goes with: images, or pairs where pairs are scored."""
+    query, gallery = len(subsets["query"]), len(subsets["gallery"])
+    return query * gallery if embedder.scores_pairs else query + gallery
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+# After it --------------------------------------------------------------------------------------
+
+
+def _save(directory: pathlib.Path, embedder: Embedder) -> None:
+    """Saves the model beside the training; its record goes last."""
+    with tempfile.TemporaryDirectory(dir=directory, prefix="saving_") as place:
+        embedder.save(place)
+        files = sorted(pathlib.Path(place).iterdir(), key=lambda file: file.suffix == ".json")
+        for file in files:
+            file.replace(directory / file.name)
+
+
+def _told(results: Mapping[str, Any]) -> str:
+    numbers = ", ".join(
+        f"{heading} {100 * results['metrics'][name]:.1f} %" for name, heading in METRICS.items()
+    )
+    return (
+        f"{results['num_query']:,} queries in {results['num_gallery']:,} images of people that the "
+        f"training never saw ({results['protocol']}): {numbers}"
+    )
+
+
+def _write_page(
+    directory: pathlib.Path,
+    results: Mapping[str, Any],
+    found: Evaluation,
+    notes: Any,
+    request: Mapping[str, Any],
+) -> None:
+    # Imported here: the page needs an extra, and the model does not.
+    try:
+        from reid_jax import report
+    except ModuleNotFoundError as error:
+        parallel.say(f"no page is written: {error}")
+        return
+    names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
+    records = read_metrics(directory / TRAINING_DIR)
+    run = report.Run(
+        results,
+        {"config": dict(request)},
+        training=_curves(record for record in records if "loss" in record),
+        validation=_curves(record for record in records if "loss" not in record),
+        ranking={
+            **{name: getattr(found.result, name) for name in names},
+            "pair_distance_edges": found.histogram.edges,
+            "same_pair_counts": found.histogram.same_pair_counts,
+            "different_pair_counts": found.histogram.different_pair_counts,
+            "distance": np.array(found.distance),
+        },
+    )
+    words = ["reid-jax", "train", request["data"], "--out", str(directory)]
+    words += ["--recipe", request["recipe"], "--seed", str(request["seed"])]
+    report.write_page(run, directory / PAGE_FILE, deviations=notes, command=shlex.join(words))
+
+
+def _curves(records: Any) -> dict[str, np.ndarray]:
+    """The numbers of records by name, in the order of their steps, NaN where there is none."""
+    rows = list(records)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {
+        name: np.array([math.nan if row.get(name) is None else row[name] for row in rows], float)
+        for name in names
+    }
