@@ -4,8 +4,8 @@
   reid-jax train my_crops --out model --minutes 30 --recipe softmax
 
 The folder has a sub-folder for each identity, or names like Market-1501's, or a table
-file,identity[,camera][,split]; it may be divided into train, val, test, query and gallery. People are
-kept apart to choose the best state and to test it. The same command goes on after a stop.
+file,identity[,camera][,split]; it may be divided into train, val, test, query and gallery. People
+are kept apart to choose the best state and to test it. The same command goes on after a stop.
 """
 
 from __future__ import annotations

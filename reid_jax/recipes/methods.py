@@ -242,7 +242,7 @@ def image_size(source: data.Source) -> Size:
 
 def sampler(
     recipe: Recipe, labels: np.ndarray, cameras: np.ndarray | None, *, seed: int
-) -> data.Sampler:
+) -> data.UniformSampler | data.IdentitySampler | data.PairSampler:
     """What makes up a batch of a recipe.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import json
 import math
 import pathlib
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from reid_jax import data, parallel
@@ -23,12 +25,22 @@ from reid_jax.protocols import PROTOCOLS, Evaluation
 from reid_jax.recipes import methods
 from reid_jax.recipes.division import Division, divided
 from reid_jax.recipes.methods import RECIPES, Recipe
+from reid_jax.recipes.remembered import remembered
 from reid_jax.training import Intervals, fit
 from reid_jax.training.logs import read_metrics
 from reid_jax.training.trainer import training_labels
 from reid_jax.versions import versions
 
-__all__ = ["PLAN_FILE", "RESULTS_FILE", "TRAINING_DIR", "Trained", "train"]
+__all__ = [
+    "PLAN_FILE",
+    "RESULTS_FILE",
+    "TRAINING_DIR",
+    "Measured",
+    "Plan",
+    "Trained",
+    "planned",
+    "train",
+]
 
 PLAN_FILE, RESULTS_FILE, PAGE_FILE = "plan.json", "results.json", "report.html"
 TRAINING_DIR = "training"
@@ -38,6 +50,7 @@ PROBE_STEPS = 9
 FEWEST_STEPS = 50
 MOST_VALIDATIONS = 5
 SECONDS_AT_THE_END = 10  # page and files
+SECONDS_TO_TRACE = 10
 RESERVE = 0.9  # a machine may become slower
 METRICS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "map_step": "mAP"}
 
@@ -125,6 +138,8 @@ def train(
         parallel.say(note)
     start = methods.starting_network()
     arguments = _arguments(method, start, division.train, size=size, seed=seed)
+    division = _remembering(division, arguments["preprocess"].size)
+    arguments["source"] = division.train
     protocol = PROTOCOLS["single-query"]
     # All that can be refused is refused before the training.
     protocol.shared([data.fingerprint_of_training(division.train)], division.test)
@@ -222,6 +237,15 @@ def _opened(path: str | pathlib.Path) -> dict[str, Source]:
     return splits
 
 
+def _remembering(division: Division, size: tuple[int, int]) -> Division:
+    """The same division; images that are looked at again and again are decoded once."""
+    return dataclasses.replace(
+        division,
+        train=remembered(division.train, size),
+        validation={name: remembered(of, size) for name, of in division.validation.items()},
+    )
+
+
 def _arguments(
     method: Recipe,
     start: methods.StartingNetwork,
@@ -236,7 +260,8 @@ def _arguments(
     chosen = size or method.size or methods.image_size(train)
     network = f"network: {method.own_network}, the recipe's own, from scratch"
     parallel.say(
-        f"training on {len(train):,} images of {num_identities:,} people, at {chosen[0]}x{chosen[1]}"
+        f"training on {len(train):,} images of {num_identities:,} people, at "
+        f"{chosen[0]}x{chosen[1]}"
         f"\n{network if method.own_network else start.note}"
     )
     return {
@@ -282,56 +307,105 @@ def _planned(
         rates = [record.get("images_per_second") for record in read_metrics(place)]
     step = per_step / next(rate for rate in reversed(rates) if rate)
     starting = max(time.monotonic() - clock - PROBE_STEPS * step, 0)
+    if jax.config.jax_compilation_cache_dir:
+        # The training finds the compiled step there; tracing it, a fifth or so, is done again.
+        starting = min(starting, max(SECONDS_TO_TRACE, starting / 3))
     validation, test = _test_seconds(embedder, division)
-
-    validations = MOST_VALIDATIONS if division.validation else 0
-    if minutes is not None:
-        left = minutes * 60 - (time.monotonic() - began)
-        # At most a fifth of the time goes into choosing the best state.
-        validations = min(validations, max(1, int(left / 5 / max(validation, 1e-3))))
-        other = starting + validations * validation + test + SECONDS_AT_THE_END
-        fitting = int((left * RESERVE - other) / step)
-        if fitting < min(FEWEST_STEPS, length):
-            spent = time.monotonic() - began
-            needed = spent + (other + min(FEWEST_STEPS, length) * step) / RESERVE
-            raise ValueError(
-                f"{minutes:g} minutes are too few: {_duration(spent)} went into measuring, and "
-                f"starting, validating and testing take {_duration(other)}, which leaves "
-                f"{max(fitting, 0)} steps: give --minutes {math.ceil(needed / 60)} or more, or "
-                "smaller images (--size)"
-            )
-        if fitting < length:
-            parallel.say(
-                f"{minutes:g} minutes are enough for {fitting:,} steps: the schedule is shortened "
-                "to them"
-            )
-            length = fitting
-    total = starting + length * step + validations * validation + test + SECONDS_AT_THE_END
+    spent = time.monotonic() - began
+    measured = Measured(step, starting, validation, test)
+    plan, total = planned(
+        length, measured, seconds_left=None if minutes is None else minutes * 60 - spent
+    )
+    if plan.num_steps < min(FEWEST_STEPS, length):
+        needed = measured.needed(min(FEWEST_STEPS, length))
+        raise ValueError(
+            f"{minutes:g} minutes are too few: {_duration(spent)} went into measuring, and "
+            f"{min(FEWEST_STEPS, length)} steps with their validation and test take "
+            f"{_duration(needed)}: give --minutes {math.ceil((spent + needed) / 60)} or more, or "
+            "smaller images (--size)"
+        )
+    if plan.num_steps < length:
+        parallel.say(
+            f"{minutes:g} minutes are enough for {plan.num_steps:,} steps: the schedule is "
+            "shortened to them"
+        )
     end = datetime.datetime.now() + datetime.timedelta(seconds=total)
     parallel.say(
-        f"{length:,} steps, {step:.2f} s each; with {validations} validations and the test about "
+        f"{plan.num_steps:,} steps, {step:.2f} s each; with validations and the test about "
         f"{_duration(total)}, until {end:%H:%M}"
     )
-    return Plan(length, max(1, math.ceil(length / max(validations, 1))))
+    return plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Seconds that the parts of a training take on this machine.
+
+    Attributes:
+        step: of a step.
+        starting: before the first step.
+        validation: of a validation; 0: there is none.
+        test: of the test.
+    """
+
+    step: float
+    starting: float
+    validation: float
+    test: float
+
+    def total(self, num_steps: int, validations: int) -> float:
+        """Of a whole training."""
+        at_the_end = self.test + SECONDS_AT_THE_END
+        return self.starting + num_steps * self.step + validations * self.validation + at_the_end
+
+    def needed(self, num_steps: int) -> float:
+        """Of a training with one validation, with what is kept in reserve."""
+        return self.total(num_steps, 1) / RESERVE
+
+
+def planned(length: int, measured: Measured, *, seconds_left: float | None) -> tuple[Plan, float]:
+    """The plan of a training of a length, shortened to the time that is left.
+
+    Args:
+        length: steps that suit the images.
+        measured: seconds of the parts.
+        seconds_left: for all of it; None: any time.
+
+    Returns:
+        The plan, whose steps may be 0 or fewer where the time is too short for any; and its
+        seconds.
+    """
+    validations = MOST_VALIDATIONS
+    if seconds_left is not None:
+        # At most a fifth of the time goes into choosing the best state.
+        most = int(seconds_left / 5 / max(measured.validation, 1e-3))
+        validations = min(validations, max(1, most))
+        fitting = (seconds_left * RESERVE - measured.total(0, validations)) / measured.step
+        length = min(length, int(fitting))
+    every = max(1, math.ceil(length / validations))
+    return Plan(length, every), measured.total(length, validations)
 
 
 def _test_seconds(embedder: Embedder, division: Division) -> tuple[float, float]:
-    """Seconds of a validation, and of the test, about whose images nothing is asked here."""
+    """Seconds of a validation, and of the test, whose images nobody looks at here."""
     asked = division.validation
-    clock = time.monotonic()
     if not asked:
-        rows = np.arange(min(len(division.train), 128))
+        rows = np.arange(min(len(division.train), 64))
         taken = division.train.take(rows, "some training images")
-        if embedder.scores_pairs:
-            embedder.distances(taken, taken)
-        else:
-            embedder(taken)
-        work = _work(embedder, {"query": taken, "gallery": taken})
-    else:
-        PROTOCOLS["single-query"].validation(asked)(embedder)
-        work = _work(embedder, asked)
+        asked = {"query": taken, "gallery": taken}
+    compare = functools.partial(embedder.distances, asked["query"], asked["gallery"])
+    compare()  # Compiles, and decodes what is then remembered.
+    clock = time.monotonic()
+    compare()
     seconds = time.monotonic() - clock
-    return (seconds if asked else 0.0), seconds * _work(embedder, division.test) / work
+    test = division.test
+    rows = np.arange(min(16, len(division.train)))
+    clock = time.monotonic()
+    for row in rows.tolist():
+        division.train.image(row, None)
+    decoding = (time.monotonic() - clock) / len(rows) * (len(test["query"]) + len(test["gallery"]))
+    own = seconds if division.validation else 0.0
+    return own, decoding + seconds * _work(embedder, test) / _work(embedder, asked)
 
 
 def _work(embedder: Embedder, subsets: Mapping[str, Source]) -> float:
