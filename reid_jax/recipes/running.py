@@ -307,7 +307,7 @@ def _planned(
         rates = [record.get("images_per_second") for record in read_metrics(place)]
     step = per_step / next(rate for rate in reversed(rates) if rate)
     starting = max(time.monotonic() - clock - PROBE_STEPS * step, 0)
-    if jax.config.jax_compilation_cache_dir:
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
         # The training finds the compiled step there; tracing it, a fifth or so, is done again.
         starting = min(starting, max(SECONDS_TO_TRACE, starting / 3))
     validation, test = _test_seconds(embedder, division)
