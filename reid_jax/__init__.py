@@ -38,6 +38,7 @@ _SUBPACKAGES = (
     "preprocess",
     "pretrained",
     "protocols",
+    "recipes",
     "report",
     "schema",
     "scoring",

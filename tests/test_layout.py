@@ -33,7 +33,11 @@ ALLOWED = {
     "report": FOUNDATION | {"evaluation", "visual"},
     "search": FOUNDATION | {"data", "evaluation", "embedder"},
     "export": FOUNDATION | {"models", "pretrained", "preprocess", "embedder"},
-    "cli": FOUNDATION | {"data", "evaluation", "embedder", "search", "export"},
+    "recipes": FOUNDATION
+    | MIDDLE
+    | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"},
+    "cli": FOUNDATION
+    | {"data", "evaluation", "embedder", "search", "export", "training", "recipes"},
 }
 
 
@@ -154,6 +158,9 @@ LATE_IMPORTS = {
     "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},
     "reid_jax/cli/serve.py": {"reid_jax"},
+    "reid_jax/cli/train.py": {"jax", "reid_jax"},
+    # An extra: a model is trained without a page where it is not installed.
+    "reid_jax/recipes/running.py": {"reid_jax"},
     # PyTorch is not among our packages; a benchmark compares with it where it is installed.
     "experiments/benchmarks/correlation.py": {"torch"},
     "experiments/benchmarks/csn_step.py": {"references", "torch"},

@@ -36,6 +36,7 @@ embedded = embedder(images)
 embedder.save("model")
 assert embedded.shape == (2, 32) and np.isfinite(embedded).all(), embedded
 np.testing.assert_array_equal(rj.Embedder.load("model")(images), embedded)
+assert "strong" in rj.recipes.RECIPES
 heavy = {"matplotlib", "sklearn", "tensorflow_datasets", "msgspec", "h5py", "experiments"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 print(rj.__file__)

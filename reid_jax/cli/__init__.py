@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "write a model for other programs",
     "find": "find the images of a gallery that are most like a query",
     "serve": "open a search page on this machine",
+    "train": "train a model on a folder of images",
 }
 """Name of each command's module to what it does."""
 
