@@ -16,10 +16,10 @@ import optax
 from flax import traverse_util
 
 from experiments.config import LOSS_KEYS, MODEL_KEYS, Config, Sampler
-from reid_jax import augment, data, models, objectives, protocols
+from reid_jax import augment, data, models, objectives, pretrained, protocols
 from reid_jax.deviations import deviations
 from reid_jax.embedder import Embedder, Scoring
-from reid_jax.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from reid_jax.preprocess import IMAGENET_MEAN, Preprocess
 from reid_jax.training import Intervals, schedules
 from reid_jax.training.trainer import training_labels
 
@@ -299,8 +299,7 @@ def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformat
 def preprocess(config: Config) -> Preprocess:
     """What the network sees, with the mean and the deviation that its weights expect.
 
-    torchvision's weights were trained on inputs of unit deviation, MatConvNet's on 0 to 255, and a
-    network from scratch divides by `data.from_scratch_std`.
+    A network from scratch divides by `data.from_scratch_std`.
     """
     own = config.data
     augmentations: list[augment.Augmentation] = []
@@ -316,12 +315,13 @@ def preprocess(config: Config) -> Preprocess:
         augmentations.append(augment.Flip())
     if own.erase:
         augmentations.append(augment.Erase(own.erase))
-    std: Any = (own.from_scratch_std,) * 3
+    mean, std = None, (own.from_scratch_std,) * 3
     if config.model.weights:
-        std = np.ones(3) if config.model.weights.endswith(".mat") else IMAGENET_STD
+        backbone = models.build(config.model.name)
+        mean, std = pretrained.expected_pixels(config.model.weights, backbone)
     return Preprocess(
         size=own.image_size,
-        mean=IMAGENET_MEAN if own.mean == "imagenet" else own.mean,
+        mean=(mean or IMAGENET_MEAN) if own.mean == "imagenet" else own.mean,
         std=std,
         augmentations=tuple(augmentations),
     )

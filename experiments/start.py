@@ -38,7 +38,11 @@ class Start:
 
         Raises:
             FileNotFoundError: if `model.start_from` is no finished run.
+            ModuleNotFoundError: if `model.weights` is a name whose package is not installed.
+            ValueError: if that package's file is another one.
         """
+        if config.model.weights in pretrained.PACKAGED:
+            pretrained.packaged_weights(config.model.weights)
         self._config, self._model, self._data_source = config, model, data_source
         self.facts: dict[str, Any] | None = None
         self.trainings = earlier_trainings(config)

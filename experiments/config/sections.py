@@ -94,7 +94,10 @@ class Model(_Section):
     """The network, its heads, and what it starts from. None: the network's own default."""
 
     name: Annotated[
-        Literal["caffenet", "csn", "nine_conv", "resnet18", "resnet50", "vgg16"], _is("network")
+        Literal[
+            "caffenet", "csn", "efficientnet_lite0", "nine_conv", "resnet18", "resnet50", "vgg16"
+        ],
+        _is("network"),
     ]
     width: Annotated[One | None, _is("channels of the first layers; all others scale with it")] = (
         None
@@ -112,7 +115,7 @@ class Model(_Section):
     verification_dropout: Annotated[
         Literal["after_square", "before_square"], _is("where the head `square` drops its share")
     ] = "after_square"
-    weights: Annotated[str, _is("file of pre-trained weights; empty: from scratch")] = ""
+    weights: Annotated[str, _is("file of weights, or efficientnet_lite0; empty: from scratch")] = ""
     weights_prefix: Annotated[
         str, _is("what all names in that file begin with and the network's do not, such as module.")
     ] = ""
@@ -136,7 +139,7 @@ class Model(_Section):
     ] = None
     last_stride: Annotated[
         Annotated[int, Meta(ge=1, le=2)] | None,
-        _is("stride of ResNet's last stage; 1: its map is as large as before"),
+        _is("stride of the last stage that halves the map; 1: it does not"),
     ] = None
     neck: Annotated[
         bool | None, _is("BNNeck: batch norm without a shift behind the pooling, head without bias")
@@ -428,6 +431,7 @@ MODEL_KEYS: dict[str, tuple[str, ...]] = {
         *(*_OF_ALL, "levels", "trunk", "sim_grid", "dividing", "attention", "ranking"),
         *("correlation", "f4"),
     ),
+    "efficientnet_lite0": (*_OF_ALL, "last_stride", "neck", "head_init_std"),
     "nine_conv": (*_OF_ALL, "feature_reweighting", "test_statistics"),
     "resnet18": _OF_RESNET,
     "resnet50": _OF_RESNET,

@@ -9,6 +9,7 @@ has the fields `num_identities`, `dropout`, `axis_name` and `num_streams` of
 from reid_jax.models.caffenet import CaffeNet
 from reid_jax.models.csn import CSN, stripes
 from reid_jax.models.description import MODELS, build, describe, from_description
+from reid_jax.models.efficientnet_lite0 import EfficientNetLite0
 from reid_jax.models.network import Network
 from reid_jax.models.nine_conv import NineConv
 from reid_jax.models.resnet import ResNet, resnet18, resnet50
@@ -21,6 +22,7 @@ __all__ = [
     "MODELS",
     "VGG16",
     "CaffeNet",
+    "EfficientNetLite0",
     "Network",
     "NineConv",
     "ResNet",

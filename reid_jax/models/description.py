@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from reid_jax.models.caffenet import CaffeNet
 from reid_jax.models.csn import CSN
+from reid_jax.models.efficientnet_lite0 import EfficientNetLite0
 from reid_jax.models.nine_conv import NineConv
 from reid_jax.models.resnet import ResNet, resnet18, resnet50
 from reid_jax.models.siamese import Siamese
@@ -21,6 +22,7 @@ __all__ = ["MODELS", "build", "describe", "from_description"]
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "caffenet": CaffeNet,
     "csn": CSN,
+    "efficientnet_lite0": EfficientNetLite0,
     "nine_conv": NineConv,
     "resnet18": resnet18,
     "resnet50": resnet50,

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
-from collections.abc import Iterable
 from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
-import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from etils import epath
 
-from reid_jax import parallel
-from reid_jax.pretrained import matching, torch_file
+from reid_jax.pretrained import matching, torch_state
 
-__all__ = ["load_torchvision", "torchvision_state"]
+__all__ = ["IMAGE_MEAN", "IMAGE_STD", "load_torchvision", "torchvision_state"]
 
 HEADS = {"ResNet": ("fc.weight", "fc.bias"), "VGG16": ("classifier.6.weight", "classifier.6.bias")}
-COUNTER = "num_batches_tracked"  # of use only to a batch norm without a momentum
-TORCH_LEAF = {
-    "kernel": "weight",
-    "scale": "weight",
-    "bias": "bias",
-    "mean": "running_mean",
-    "var": "running_var",
-}
 # Of each stage of VGG16: place of its first convolution in `features`.
 VGG_STAGES = {1: 0, 2: 5, 3: 10, 4: 17, 5: 24}
 VGG_DENSE = {"fc6": "classifier.0", "fc7": "classifier.3", "identification": "classifier.6"}
-# What torchvision's weights were trained with, for pixels of 0 .. 255.
+DENSE_BEFORE_HEAD = (VGG_DENSE["fc6"], VGG_DENSE["fc7"])
 IMAGE_MEAN = (123.675, 116.28, 103.53)
+"""What the weights were trained with, RGB, for pixels of 0 .. 255."""
 IMAGE_STD = (58.395, 57.12, 57.375)
+"""What the pixels are divided by after the mean is subtracted."""
 
 
 def load_torchvision(
@@ -67,47 +56,19 @@ def load_torchvision(
             networks the two look like; or the prefix that all names have).
     """
     kind = matching.check_model(model, program="torchvision", known=HEADS, stride="torchvision")
-    path = matching.weights_path(path)
-    tensors, sha256, entry = _read(path)
-    tensors, outside = matching.without_prefix(tensors, prefix, path) if prefix else (tensors, [])
-    whole = [
-        f"{name} ({array.dtype})"
-        for name, array in tensors.items()
-        if not jnp.issubdtype(array.dtype, jnp.floating) and not name.endswith(COUNTER)
-    ]
-    if whole:
-        raise ValueError(
-            f"{path} has {len(whole)} tensors that are not of floating-point numbers: "
-            f"{', '.join(whole[:5])}{', ...' if len(whole) > 5 else ''}. Is the network quantized?"
-        )
-    left_out = {
-        name: "counter that this library does not keep"
-        for name in tensors
-        if name.endswith(f".{COUNTER}")
-    }
-    if kind == "VGG16" and model.pooling == "max":
-        left_out |= {
-            name: "pooling='max' has no fc6 and fc7"
-            for name in tensors
-            if name.startswith((f"{VGG_DENSE['fc6']}.", f"{VGG_DENSE['fc7']}."))
-        }
-    name_of = _resnet_name if kind == "ResNet" else _vgg_name
-    wanted = {name_of(leaf): leaf for leaf in flax.traverse_util.flatten_dict(variables)}
-    loaded, report = matching.fill(
+    no_dense = kind == "VGG16" and model.pooling == "max"
+    return torch_state.load_state(
+        path,
         variables,
-        {name: _with_our_axes(name, array, tensors) for name, array in tensors.items()},
-        wanted,
-        path=path,
-        sha256=sha256,
-        left_out=left_out,
-        head=HEADS[kind],
-        networks=(_network(tensors), _network(wanted)),
-        shape_in_file=lambda shape: tuple(shape[axis] for axis in np.argsort(_axes(len(shape)))),
         prefix=prefix,
-        outside=outside,
+        name_of=_resnet_name if kind == "ResNet" else _vgg_name,
+        head=HEADS[kind],
+        pixels=(IMAGE_MEAN, IMAGE_STD),
+        left_out=dict.fromkeys(DENSE_BEFORE_HEAD, "pooling='max' has no fc6 and fc7")
+        if no_dense
+        else {},
+        prepared=_with_map,
     )
-    report |= {name: value for name, value in (("entry", entry), ("prefix", prefix)) if value}
-    return loaded, report | {"image_mean": list(IMAGE_MEAN), "image_std": list(IMAGE_STD)}
 
 
 def torchvision_state(model: nn.Module, variables: dict) -> dict[str, np.ndarray]:
@@ -133,64 +94,22 @@ def torchvision_state(model: nn.Module, variables: dict) -> dict[str, np.ndarray
     leaves = flax.traverse_util.flatten_dict(variables)
     return {
         _resnet_name(leaf): np.ascontiguousarray(
-            np.asarray(array).transpose(np.argsort(_axes(array.ndim)))
+            np.asarray(array).transpose(torch_state.axes_in_file(array.ndim))
         )
         for leaf, array in leaves.items()
     }
 
 
-def _read(path: epath.Path) -> tuple[dict[str, np.ndarray], str, str | None]:
-    """Tensors by their names, the file's SHA-256, and the entry of the file that holds them."""
-    if path.suffix == ".safetensors":
-        content = path.read_bytes()
-        try:
-            tensors = safetensors.numpy.load(content)
-        except Exception as error:
-            raise ValueError(f"{path} is not a readable .safetensors file: {error}") from error
-        return tensors, hashlib.sha256(content).hexdigest(), None
-    if not path.name.endswith((".pth", ".pt", ".pth.tar")):
-        raise ValueError(f"{path} must be a .safetensors, .pth, .pt or .pth.tar file.")
-    file = torch_file.TorchFile(path)
-    tensors, entry = file.state_dict()
-    if entry is not None:
-        others = ", ".join(str(key)[:100] for key in file.value if key != entry)
-        parallel.say(f"{path}: the weights are its entry {entry!r}; not read: {others or 'none'}.")
-    return tensors, file.sha256(), entry
-
-
-def _axes(ndim: int) -> tuple[int, ...]:
-    """Axes of a PyTorch tensor in the order of Flax: kernels [O, C, h, w] -> [h, w, C, O]."""
-    return {4: (2, 3, 1, 0), 2: (1, 0)}.get(ndim, tuple(range(ndim)))
-
-
-def _with_our_axes(name: str, array: np.ndarray, tensors: dict[str, np.ndarray]) -> np.ndarray:
-    last = tensors.get("features.28.weight")
-    if name == f"{VGG_DENSE['fc6']}.weight" and array.ndim == 2 and last is not None:
-        # Its columns are a square map, flattened as [C, h, w].
-        side = math.isqrt(array.shape[1] // last.shape[0])
-        if last.shape[0] * side**2 == array.shape[1]:
-            array = array.reshape(-1, last.shape[0], side, side)
-    return array.transpose(_axes(array.ndim))
-
-
-def _network(names: Iterable[str]) -> str:
-    """Which network has tensors of these names."""
-    names = set(names)
-    found = [re.match(r"layer([1-4])\.(\d+)\.", name) for name in names]
-    pairs = {(int(match[1]), match[2]) for match in found if match}
-    normalised = {name.removesuffix(".running_mean") for name in names if "running_mean" in name}
-    convolutions = {
-        name
-        for name in names
-        if re.fullmatch(r"features\.\d+\.weight", name)
-        and name.removesuffix(".weight") not in normalised
-    }
-    return matching.network_name(
-        tuple(sum(stage == number for number, _ in pairs) for stage in (1, 2, 3, 4)),
-        bottleneck="layer1.0.conv3.weight" in names,
-        convolutions=len(convolutions),
-        batch_norm=bool(normalised),
-    )
+def _with_map(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The columns of VGG16's fc6 are a square map, flattened as [C, h, w]: a kernel here."""
+    name, last = f"{VGG_DENSE['fc6']}.weight", tensors.get("features.28.weight")
+    dense = tensors.get(name)
+    if dense is None or dense.ndim != 2 or last is None:
+        return tensors
+    side = math.isqrt(dense.shape[1] // last.shape[0])
+    if last.shape[0] * side**2 != dense.shape[1]:
+        return tensors
+    return tensors | {name: dense.reshape(-1, last.shape[0], side, side)}
 
 
 def _resnet_name(path: tuple[str, ...]) -> str:
@@ -207,7 +126,7 @@ def _resnet_name(path: tuple[str, ...]) -> str:
                 "identification": "fc",
             }
             names.append(renamed.get(layer, layer))
-    return ".".join([*names, TORCH_LEAF[leaf]])
+    return ".".join([*names, torch_state.LEAVES[leaf]])
 
 
 def _vgg_name(path: tuple[str, ...]) -> str:
@@ -216,4 +135,4 @@ def _vgg_name(path: tuple[str, ...]) -> str:
     if place := re.fullmatch(r"conv(\d)_(\d)", layer):
         # A ReLU follows each convolution.
         layer = f"features.{VGG_STAGES[int(place[1])] + 2 * (int(place[2]) - 1)}"
-    return f"{VGG_DENSE.get(layer, layer)}.{TORCH_LEAF[leaf]}"
+    return f"{VGG_DENSE.get(layer, layer)}.{torch_state.LEAVES[leaf]}"

@@ -285,7 +285,10 @@ def test_a_value_called_none_is_not_nothing():
             "data.erase=1.5: expected a value of type float, at least 0 and at most",
         ),
         ("model.dropout=1", "type float, at least 0 and below 1"),
-        ("model.name=resnet19", "model.name='resnet19'; known: caffenet, csn, nine_conv, resnet18"),
+        (
+            "model.name=resnet19",
+            "model.name='resnet19'; known: caffenet, csn, efficientnet_lite0, nine_conv, resnet18",
+        ),
         ("model.dtype=float64", "model.dtype='float64'; known: float32, bfloat16, none"),
         ("model.head_init_std=normal", "type float or uniform or none, at least 0"),
         ("model.width=0", "model.width=0: expected a value of type int or none, at least 1"),

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from experiments import build, complexity, figures, papers
-from experiments.config import PROTOCOL_NAMES, parse_overrides
+from experiments.config import PROTOCOL_NAMES, changed, parse_overrides
 from reid_jax import protocols
+from reid_jax.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from reid_jax.training.trainer import example_images
 
 SCALES = ("paper", "small")
@@ -164,3 +165,18 @@ def test_figures_name_rows():
         assert figure.draw in figures.FIGURES
         for exp in figure.rows.values():
             papers.build_config(exp, papers.EXPERIMENTS, scale="small")
+
+
+def test_pixels_are_what_the_weights_expect():
+    config = papers.build_config("batch_contrastive_market", papers.EXPERIMENTS, scale="small")
+    assert build.preprocess(config).std.tolist() == [64.0] * 3
+    for name, weights, mean, std in (
+        ("resnet18", "a.pth", IMAGENET_MEAN, IMAGENET_STD),
+        ("efficientnet_lite0", "efficientnet_lite0", (127.0,) * 3, (128.0,) * 3),
+        ("caffenet", "a.mat", IMAGENET_MEAN, (1.0,) * 3),
+    ):
+        own = changed(config, model={"name": name, "weights": weights, "stride": None})
+        made = build.preprocess(own)
+        np.testing.assert_allclose((made.mean, made.std), (mean, std), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"efficientnet_lite1 is no weights file: known endings"):
+        build.preprocess(changed(config, model={"weights": "efficientnet_lite1"}))

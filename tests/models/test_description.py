@@ -20,6 +20,10 @@ OPTIONS = {
     "resnet50": [
         {"head_init_std": 0.1, "dtype": jnp.dtype("float32"), "last_stride": 1, "neck": True}
     ],
+    "efficientnet_lite0": [
+        {"num_identities": 7, "dropout": 0.5, "last_stride": 1, "width": 16, "neck": True},
+        {"head_init_std": 0.1, "num_streams": 2, "dtype": jnp.bfloat16},
+    ],
     "vgg16": [{"hidden_dropout": 0.25, "pooling": "max", "width": 8, "dtype": np.float16}],
     "caffenet": [{"num_identities": 3, "dropout": 0.5, "width": 12}, {"num_streams": 2}],
     "nine_conv": [{"feature_reweighting": True, "test_statistics": "batch", "width": 4}],
