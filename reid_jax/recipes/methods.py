@@ -55,7 +55,7 @@ class StartingNetwork:
     name: str
     options: dict[str, Any]
     mean: Any
-    std: tuple[float, float, float]
+    std: tuple[float, ...]
     weights: str
     note: str
 
