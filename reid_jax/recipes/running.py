@@ -264,8 +264,10 @@ def _arguments(
         f"{chosen[0]}x{chosen[1]}"
         f"\n{network if method.own_network else start.note}"
     )
+    model = method.model(start, num_identities)
     return {
-        "model": method.model(start, num_identities),
+        "model": model,
+        "initial": None if method.own_network else methods.initial(start, model),
         "objective": method.objective(),
         "source": train,
         "sampler": drawn,

@@ -14,19 +14,26 @@ from search_parts import write
 import reid_jax as rj
 from reid_jax import models
 from reid_jax.cli import main
-from reid_jax.recipes import RECIPES, running
+from reid_jax.preprocess import IMAGENET_MEAN
+from reid_jax.recipes import RECIPES, methods, running
 
 
 def tiny(start, num_identities):
     return models.ResNet((1, 1), False, width=4, num_identities=num_identities, neck=True)
 
 
+def make_small(patch):
+    """The recipe strong with a network of two blocks, from scratch."""
+    changed = dataclasses.replace(RECIPES["strong"], model=tiny, batch_size=8, size=(32, 32))
+    patch.setitem(RECIPES, "strong", changed)
+    patch.setattr(running, "PROBE_STEPS", 3)
+    start = methods.StartingNetwork("resnet18", {}, IMAGENET_MEAN, (64.0,) * 3, "", "network: tiny")
+    patch.setattr(methods, "starting_network", lambda: start)
+
+
 @pytest.fixture(autouse=True)
 def small_recipes(monkeypatch):
-    """The recipe strong with a network of two blocks."""
-    changed = dataclasses.replace(RECIPES["strong"], model=tiny, batch_size=8, size=(32, 32))
-    monkeypatch.setitem(RECIPES, "strong", changed)
-    monkeypatch.setattr(running, "PROBE_STEPS", 3)
+    make_small(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +56,7 @@ def run(*arguments):
 def made(crops, tmp_path_factory):
     """The directory of a finished training."""
     with pytest.MonkeyPatch.context() as patch:
-        changed = dataclasses.replace(RECIPES["strong"], model=tiny, batch_size=8, size=(32, 32))
-        patch.setitem(RECIPES, "strong", changed)
-        patch.setattr(running, "PROBE_STEPS", 3)
+        make_small(patch)
         out = tmp_path_factory.mktemp("models") / "model"
         assert run(crops, "--out", out, "--steps", 6) == 0
     return out

