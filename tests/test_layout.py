@@ -29,6 +29,7 @@ ALLOWED = {
     "embedder": FOUNDATION | MIDDLE | {"preprocess", "scoring"},
     "training": FOUNDATION | MIDDLE | {"preprocess", "objectives", "embedder", "scoring"},
     "protocols": FOUNDATION | {"data", "evaluation", "embedder"},
+    "decide": FOUNDATION | {"data", "evaluation", "embedder"},
     "visual": FOUNDATION | {"evaluation"},
     "report": FOUNDATION | {"evaluation", "visual"},
     "search": FOUNDATION | {"data", "evaluation", "embedder"},
@@ -37,7 +38,7 @@ ALLOWED = {
     | MIDDLE
     | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"},
     "cli": FOUNDATION
-    | {"data", "evaluation", "embedder", "search", "export", "training", "recipes"},
+    | {"data", "decide", "evaluation", "embedder", "search", "export", "training", "recipes"},
 }
 
 
