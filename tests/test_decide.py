@@ -3,30 +3,13 @@
 import dataclasses
 import json
 
-import cv2
 import numpy as np
 import pytest
 import tiny_embedders
-from search_parts import make_embedder, picture
+from search_parts import make_embedder, people_source
 
 import reid_jax as rj
 from reid_jax import decide
-from reid_jax.data import Source
-
-
-def people_source(*, people=8, cameras=(1, 1, 2), split="val", first=1):
-    """Noisy pictures of one colour a person; the noise hides some of the colours."""
-    random = np.random.default_rng(first)
-    colours = random.integers(60, 200, (people, 3))
-    colours = np.repeat(colours, len(cameras), axis=0)
-    colours = colours + random.normal(0, 25, colours.shape)
-    encoded = [
-        cv2.imencode(".png", picture(colour, seed)[..., ::-1])[1].tobytes()
-        for seed, colour in enumerate(colours)
-    ]
-    identities = np.repeat(np.arange(first, first + people), len(cameras))
-    files = [f"{split}/{number}.png" for number in range(len(encoded))]
-    return Source("rendered", split, files, identities, np.tile(cameras, people), encoded)
 
 
 @pytest.fixture(scope="module")

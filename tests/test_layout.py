@@ -158,6 +158,7 @@ LATE_IMPORTS = {
     "reid_jax/cli/embed.py": {"reid_jax"},
     "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},
+    "reid_jax/cli/same.py": {"reid_jax"},
     "reid_jax/cli/serve.py": {"reid_jax"},
     "reid_jax/cli/train.py": {"jax", "reid_jax"},
     # An extra: a model is trained without a page where it is not installed.

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from reid_jax.evaluation.calibration import Calibration
-from reid_jax.evaluation.operating import FEWEST_ACCEPTED, OperatingPoints
+from reid_jax.evaluation.operating import FEWEST_ACCEPTED, OperatingPoint, OperatingPoints
 
 __all__ = ["Decision", "Verdict"]
 
@@ -76,11 +76,24 @@ class Decision(OperatingPoints):
         """
         if false_accept_rate is None:
             return self.equal_error.threshold
+        threshold = self.point(false_accept_rate).threshold
+        assert threshold is not None
+        return threshold
+
+    def point(self, false_accept_rate: float) -> OperatingPoint:
+        """The operating point of a rate that has a threshold.
+
+        Args:
+            false_accept_rate: one of `rates`.
+
+        Raises:
+            ValueError: for another rate, with those that there are.
+        """
         for point in self.points:
-            if point.threshold is not None and math.isclose(
+            if point.false_accept_rate in self.rates and math.isclose(
                 point.false_accept_rate, false_accept_rate
             ):
-                return point.threshold
+                return point
         known = ", ".join(f"{rate:g}" for rate in self.rates) or "none"
         raise ValueError(
             f"no threshold was measured at a false accept rate of {false_accept_rate:g}: there are "
