@@ -14,15 +14,25 @@ from experiments.config import Config, as_dict
 from experiments.papers import method_of
 from experiments.start import Start, earlier_trainings
 from experiments.workdir import Results
-from reid_jax import data, parallel, report
+from reid_jax import data, decide, parallel, report
 from reid_jax.embedder import Embedder
+from reid_jax.evaluation import Decision
 from reid_jax.protocols import Evaluation, Protocol
 from reid_jax.training import fit
 
 PRETRAINED = ("caffenet", "resnet18", "resnet50", "vgg16")
 """The networks whose papers begin with ImageNet's weights."""
 
-__all__ = ["Job", "arrays_of", "results_of", "run", "shown_lists", "train", "write_report"]
+__all__ = [
+    "Job",
+    "arrays_of",
+    "measured",
+    "results_of",
+    "run",
+    "shown_lists",
+    "train",
+    "write_report",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +85,7 @@ def run(job: Job) -> Results:
         protocol.shared(trained_on, images.subsets, allow_overlap=job.allow_overlap)
         embedder, weights = train(job, images)
         found = protocol.evaluate(embedder, images.subsets, allow_overlap=job.allow_overlap)
+        decision = measured(embedder, found, images)
         devices = parallel.usable_devices(job.config.sampler.batch_size)
         results = results_of(
             job,
@@ -83,8 +94,11 @@ def run(job: Job) -> Results:
             steps=embedder.provenance["steps"],
             num_devices=parallel.num_devices(devices),
             weights=weights,
+            operating=decision and decision.as_json(),
         )
         if parallel.is_main_process():
+            if decision:
+                decide.write(job.workdir, decision)
             workdir.write_ranking(job.workdir, arrays_of(found))
             workdir.write_results(results_path, results)
     if parallel.is_main_process() and not (job.workdir / "report.html").exists():
@@ -129,6 +143,23 @@ def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | 
         earlier=start.trainings,
     )
     return embedder, start.facts
+
+
+def measured(embedder: Embedder, found: Evaluation, images: sources.Images) -> Decision | None:
+    """Thresholds and a probability of a trained embedder; None, and why, where there are none.
+
+    Args:
+        embedder: that was trained.
+        found: what the test found.
+        images: whose validation people are taken, or else the test's.
+    """
+    try:
+        if found.details.get("overlap"):
+            raise decide.NotMeasurableError("people of the test were trained on")
+        return decide.measure(embedder, images.people, data_source=images.data_source)
+    except decide.NotMeasurableError as error:
+        parallel.say(f"No thresholds: {error}.")
+        return None
 
 
 def _claim(job: Job) -> None:

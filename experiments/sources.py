@@ -29,6 +29,7 @@ __all__ = [
     "training_datasets",
     "training_source",
     "validation",
+    "validation_name",
 ]
 
 DISTRACTORS = "distractors_500k"
@@ -59,11 +60,14 @@ class Images(Described):
         train: what is trained on.
         subsets: what the protocol compares.
         validation: what `reid_jax.fit` takes to validate; None without such identities.
+        people: whom thresholds are measured on, as `reid_jax.decide.measure` takes them: validation
+            identities, or else those that the protocol compares.
     """
 
     train: data.Source
     subsets: dict[str, Any]
     validation: Callable[[Embedder], Mapping[str, float]] | None
+    people: dict[str, Any]
 
 
 def open_all(data_dir: epath.PathLike, config: Config, protocol: Protocol, *, split: int) -> Images:
@@ -74,10 +78,14 @@ def open_all(data_dir: epath.PathLike, config: Config, protocol: Protocol, *, sp
         ValueError: if one lacks what the training or the protocol needs.
     """
     found = validation(data_dir, config, split=split)
+    tested = subsets(data_dir, config, protocol, split=split)
     return Images(
         train=training_source(data_dir, config, split=split),
-        subsets=subsets(data_dir, config, protocol, split=split),
+        subsets=tested,
         validation=found and found[0].validation(found[1]),
+        people={validation_name(need): kept for need, kept in found[1].items()}
+        if found
+        else tested,
         **dataclasses.asdict(described(data_dir, config, protocol)),
     )
 
@@ -194,9 +202,14 @@ def validation(
     protocol = build.protocol(config)
     if protocol.needs != ("test",):
         protocol = build.protocol(config, "single-query")
-    names = [("val" if need == "test" else f"val_{need}") for need in protocol.needs]
+    names = [validation_name(need) for need in protocol.needs]
     found = open_images(data_dir, config, names, split=split)
     return protocol, dict(zip(protocol.needs, found.values(), strict=True))
+
+
+def validation_name(need: str) -> str:
+    """The split of validation identities in the place of one of the test."""
+    return "val" if need == "test" else f"val_{need}"
 
 
 def open_images(

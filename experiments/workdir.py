@@ -23,6 +23,7 @@ from experiments.config import sections
 from experiments.config.values import checked
 from experiments.provenance import commit, versions
 from reid_jax import parallel, report
+from reid_jax.evaluation import Decision
 from reid_jax.files import flattened, write_atomically
 from reid_jax.training.logs import salvage_metrics
 
@@ -103,6 +104,9 @@ class Results:
     overlap: Annotated[
         dict[str, Any] | None, _is("people and files of the test that were trained on")
     ] = None
+    operating: Annotated[
+        dict[str, Any] | None, _is("thresholds and probability, as evaluation.Decision has them")
+    ] = None
     camera_rule: Annotated[
         Literal["off"] | None, _is("off: images of the query's own camera count")
     ] = None
@@ -118,6 +122,8 @@ class Results:
             value = checked(name, _plain(getattr(self, name)), annotation)
             object.__setattr__(self, name, value)
         report.data_mark(self.data_source)
+        if self.operating is not None:
+            Decision.from_json(self.operating, where="operating")
 
 
 _LEFT_OUT = [field.name for field in dataclasses.fields(Results) if field.default is None]

@@ -23,6 +23,7 @@ _SUBPACKAGES = (
     "augment",
     "checkpoint",
     "data",
+    "decide",
     "deviations",
     "distances",
     "embedder",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -21,11 +20,13 @@ from reid_jax import data, evaluation, models
 from reid_jax.checkpoint import Checkpoints
 from reid_jax.data import ImageList, Source
 from reid_jax.distances import squared_euclidean
+from reid_jax.evaluation import Decision, Verdict
 from reid_jax.files import read_json, write_atomically
 from reid_jax.preprocess import Preprocess
 from reid_jax.scoring import STRIDE, TEST_MODES, Embed, Scoring, embed_function, pair_functions
 
 __all__ = [
+    "DECISION_FILE",
     "FORMAT",
     "TEST_MODES",
     "TRAINING_FILE",
@@ -39,6 +40,9 @@ FORMAT = 1
 
 TRAINING_FILE = "training.json"
 """What a training keeps beside its checkpoints; `reid_jax.fit` writes it."""
+
+DECISION_FILE = "decision.json"
+"""What `reid_jax.decide.write` adds to it."""
 
 RECORD_FILE, VARIABLES_FILE = "embedder.json", "variables.safetensors"
 Images = Source | Sequence[Any] | np.ndarray
@@ -59,6 +63,7 @@ class Embedder:
         preprocess: what the network sees of an image.
         scoring: how images are embedded and compared.
         provenance: what the network was trained on, and by what; JSON.
+        decision: thresholds and a probability of its distances; None: not measured.
     """
 
     model: nn.Module
@@ -66,6 +71,7 @@ class Embedder:
     preprocess: Preprocess
     scoring: Scoring = dataclasses.field(default_factory=Scoring)
     provenance: Mapping[str, Any] = dataclasses.field(default_factory=dict, repr=False)
+    decision: Decision | None = dataclasses.field(default=None, repr=False)
 
     @property
     def scores_pairs(self) -> bool:
@@ -171,7 +177,7 @@ class Embedder:
 
     def _embedded(self, embed: Embed, listed: ImageList) -> np.ndarray:
         batch_size = self._batch_size(len(listed))
-        with _naming_unreadable(listed):
+        with data.naming_unreadable(listed):
             return evaluation.extract_features(
                 embed,
                 self.variables,
@@ -208,9 +214,10 @@ class Embedder:
             return np.asarray(squared_euclidean(self(queries), self(gallery)))
         sides = data.as_images(queries), data.as_images(gallery)
         rows = np.arange(len(sides[0]) + len(sides[1]))
-        return self.distance_of(_Joined(sides))(rows[: len(sides[0])], rows[len(sides[0]) :])
+        distance_of = self.distance_of(data.JoinedLists(*sides))
+        return distance_of(rows[: len(sides[0])], rows[len(sides[0]) :])
 
-    def distance_of(self, images: Images | ImageList) -> evaluation.DistanceOf:
+    def distance_of(self, images: Images | data.JoinedLists) -> evaluation.DistanceOf:
         """Distances between the images of one list, by row.
 
         Args:
@@ -222,7 +229,7 @@ class Embedder:
         Raises:
             ValueError: as `__call__`.
         """
-        listed = images if isinstance(images, _Joined) else data.as_images(images)
+        listed = data.as_images(images)
         if self.scores_pairs:
             return self._scorer(listed).distance_of
         if getattr(self.model, "test_statistics", "running") == "batch":
@@ -232,7 +239,7 @@ class Embedder:
     def _scorer(self, images: ImageList) -> evaluation.PairScorer:
         embed_parts, score = pair_functions(self.model, self.preprocess, self.scoring)
         batch_size = self._batch_size(len(images))
-        with _naming_unreadable(images):
+        with data.naming_unreadable(images):
             cache = evaluation.cache_images(
                 embed_parts,
                 self.variables,
@@ -265,6 +272,48 @@ class Embedder:
 
         return distance_of
 
+    # Same or different -------------------------------------------------------------------------
+
+    def known_decision(self) -> Decision:
+        """The decision, where one must be there.
+
+        Raises:
+            ValueError: if there is none, or it was measured on other distances, with what to do.
+        """
+        how = (
+            "measure them with reid_jax.decide.measure on people that were kept apart, and save "
+            "the model with_decision; an experiment (experiments/run.py) does so after its training"
+        )
+        if self.decision is None:
+            raise ValueError(f"this model has no threshold and no probability: {how}")
+        here = self.distance_name.partition(" (behind")[0]  # Two images alone need no shortlist.
+        if self.decision.distance != here:
+            raise ValueError(
+                f"the thresholds are of {self.decision.distance}, and the distances are {here}: "
+                f"{how}"
+            )
+        return self.decision
+
+    def with_decision(self, decision: Decision | None) -> Embedder:
+        """The same embedder with another decision."""
+        return dataclasses.replace(self, decision=decision)
+
+    def same(self, a: Any, b: Any, *, false_accept_rate: float | None = None) -> Verdict:
+        """Decides whether two images show one person; `reid_jax.decide.same_pairs` does many.
+
+        Args:
+            a: a path or a uint8 RGB array [H, W, 3].
+            b: likewise.
+            false_accept_rate: at which the threshold was measured, one of `decision.rates`; None
+                takes the point of equal error.
+
+        Raises:
+            ValueError: as `known_decision`, `Decision.threshold` and `__call__`.
+        """
+        decision = self.known_decision()
+        decision.threshold(false_accept_rate)  # Before the images are looked at.
+        return decision.verdict(self.distances([a], [b])[0, 0], false_accept_rate)
+
     # Files -------------------------------------------------------------------------------------
 
     def as_json(self) -> dict[str, Any]:
@@ -275,6 +324,7 @@ class Embedder:
             "preprocess": self.preprocess.as_json(),
             "scoring": dataclasses.asdict(self.scoring),
             "provenance": dict(self.provenance),
+            "decision": self.decision and self.decision.as_json(),
         }
 
     @classmethod
@@ -295,6 +345,10 @@ class Embedder:
                 f"{where} is of format {record.get('format')}, and this version of reid_jax reads "
                 f"format {FORMAT}: save the model again, or use the version that made it"
             )
+        # Files of before there were decisions do not have the key.
+        decision = record.get("decision")
+        if decision is not None:
+            decision = Decision.from_json(decision, where=f"decision in {where}")
         try:
             made = cls(
                 model=models.from_description(record["network"]),
@@ -302,11 +356,12 @@ class Embedder:
                 preprocess=_preprocess_of(json.dumps(record["preprocess"])),
                 scoring=Scoring(**record["scoring"]),
                 provenance=record["provenance"],
+                decision=decision,
             )
         except (KeyError, TypeError, ValueError) as error:
             reason = f"it lacks {error}" if isinstance(error, KeyError) else error
             raise ValueError(f"{where} does not describe a model: {reason}") from error
-        if problems := _misfits(variables, made.expected_variables()):
+        if problems := models.misfits(variables, made.expected_variables()):
             raise ValueError(
                 f"the variables in {where} do not fit its network:\n  " + "\n  ".join(problems)
             )
@@ -314,7 +369,7 @@ class Embedder:
 
     def expected_variables(self) -> Any:
         """Shapes of the network's variables."""
-        shapes = _expected_variables(self.model, self.preprocess.input_size)
+        shapes = models.expected_variables(self.model, self.preprocess.input_size)
         return jax.tree.map(lambda leaf: leaf, shapes)
 
     def save(self, directory: epath.PathLike) -> None:
@@ -375,6 +430,8 @@ class Embedder:
     def from_run(cls, workdir: epath.PathLike) -> Embedder:
         """Opens the network of a training: its best state on validation, else its last.
 
+        A decision that the training left (`decision.json`) comes with it.
+
         Args:
             workdir: that `reid_jax.fit` or `experiments/run.py` wrote.
 
@@ -384,7 +441,10 @@ class Embedder:
         """
         record, model, trained = read_training(workdir)
         _, variables = models.single_image(model, trained)
-        return cls.from_json(record["embedder"], variables, where=str(workdir))
+        measured = epath.Path(workdir).expanduser() / DECISION_FILE
+        decision = read_json(measured) if measured.exists() else None
+        own = record["embedder"] | {"decision": decision}
+        return cls.from_json(own, variables, where=str(workdir))
 
 
 def read_training(workdir: epath.PathLike) -> tuple[dict[str, Any], nn.Module, Any]:
@@ -418,7 +478,7 @@ def read_training(workdir: epath.PathLike) -> tuple[dict[str, Any], nn.Module, A
     size = Preprocess.from_json(record["preprocess"]).input_size
     checkpoints = Checkpoints(workdir)
     try:
-        restored = checkpoints.restore_variables(_expected_variables(model, size))
+        restored = checkpoints.restore_variables(models.expected_variables(model, size))
     finally:
         checkpoints.close()
     if restored is None or "embedder" not in record:
@@ -434,62 +494,7 @@ def _is_empty(directory: epath.Path) -> bool:
     return directory.is_dir() and not any(directory.iterdir())
 
 
-class _Joined:
-    """Two lists of images as one."""
-
-    def __init__(self, sides: tuple[ImageList, ImageList]) -> None:
-        self._sides = sides
-        self.split = "queries and gallery"
-
-    @property
-    def files(self) -> Sequence[str]:
-        return [file for side in self._sides for file in side.files]
-
-    def __len__(self) -> int:
-        return sum(map(len, self._sides))
-
-    def image(self, row: int, size: tuple[int, int] | None) -> np.ndarray:
-        first = len(self._sides[0])
-        side, row = (self._sides[0], row) if row < first else (self._sides[1], row - first)
-        return side.image(row, size)
-
-
-@contextlib.contextmanager
-def _naming_unreadable(images: ImageList) -> Iterator[None]:
-    """Replaces an image's error by one that names all images that cannot be read."""
-    try:
-        yield
-    except ValueError as error:
-        if message := data.unreadable(images):
-            raise ValueError(message) from error
-        raise
-
-
 @functools.lru_cache(maxsize=16)
 def _preprocess_of(text: str) -> Preprocess:
     # One object for one text, so that a model that is opened again shares what is compiled.
     return Preprocess.from_json(json.loads(text))
-
-
-@functools.lru_cache(maxsize=16)
-def _expected_variables(model: nn.Module, input_size: tuple[int, int]) -> Any:
-    image = jax.ShapeDtypeStruct((1, *input_size, 3), np.float32)
-    images = [image] * getattr(model, "num_images", 1)
-    init = functools.partial(model.init, train=False)
-    return {"batch_stats": {}, **jax.eval_shape(init, jax.random.key(0), *images)}
-
-
-SHOWN_MISFITS = 8
-
-
-def _misfits(variables: Any, expected: Any) -> list[str]:
-    own, theirs = (traverse_util.flatten_dict(tree, sep="/") for tree in (expected, variables))
-    here = {name: tuple(leaf.shape) for name, leaf in own.items()}
-    there = {name: tuple(leaf.shape) for name, leaf in theirs.items()}
-    found = [
-        f"{name}: {there.get(name, 'absent')} in the file, {here.get(name, 'absent')} expected"
-        for name in {**here, **there}
-        if here.get(name) != there.get(name)
-    ]
-    more = len(found) - SHOWN_MISFITS
-    return found[:SHOWN_MISFITS] + ([f"and {more} more"] if more > 0 else [])

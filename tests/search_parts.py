@@ -6,6 +6,7 @@ import numpy as np
 
 import reid_jax as rj
 from reid_jax import models
+from reid_jax.data import Source
 
 PEOPLE = {"anna": (200, 40, 40), "bob": (40, 200, 40), "cleo": (40, 40, 200), "dan": (200, 200, 40)}
 
@@ -45,3 +46,18 @@ def write_photos(root):
         for i in range(3):
             write(root / name / f"{number}_c{1 + i % 2}_{i}.png", colour, 10 * number + i)
     return root
+
+
+def people_source(*, people=8, cameras=(1, 1, 2), split="val", first=1):
+    """Noisy pictures of one colour a person; the noise hides some of the colours."""
+    random = np.random.default_rng(first)
+    colours = random.integers(60, 200, (people, 3))
+    colours = np.repeat(colours, len(cameras), axis=0)
+    colours = colours + random.normal(0, 25, colours.shape)
+    encoded = [
+        cv2.imencode(".png", picture(colour, seed)[..., ::-1])[1].tobytes()
+        for seed, colour in enumerate(colours)
+    ]
+    identities = np.repeat(np.arange(first, first + people), len(cameras))
+    files = [f"{split}/{number}.png" for number in range(len(encoded))]
+    return Source("rendered", split, files, identities, np.tile(cameras, people), encoded)

@@ -29,6 +29,7 @@ ALLOWED = {
     "embedder": FOUNDATION | MIDDLE | {"preprocess", "scoring"},
     "training": FOUNDATION | MIDDLE | {"preprocess", "objectives", "embedder", "scoring"},
     "protocols": FOUNDATION | {"data", "evaluation", "embedder"},
+    "decide": FOUNDATION | {"data", "evaluation", "embedder"},
     "visual": FOUNDATION | {"evaluation"},
     "report": FOUNDATION | {"evaluation", "visual"},
     "search": FOUNDATION | {"data", "evaluation", "embedder"},
@@ -37,7 +38,7 @@ ALLOWED = {
     | MIDDLE
     | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"},
     "cli": FOUNDATION
-    | {"data", "evaluation", "embedder", "search", "export", "training", "recipes"},
+    | {"data", "decide", "evaluation", "embedder", "search", "export", "training", "recipes"},
 }
 
 
@@ -157,6 +158,7 @@ LATE_IMPORTS = {
     "reid_jax/cli/embed.py": {"reid_jax"},
     "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},
+    "reid_jax/cli/same.py": {"reid_jax"},
     "reid_jax/cli/serve.py": {"reid_jax"},
     "reid_jax/cli/train.py": {"jax", "reid_jax"},
     # An extra: a model is trained without a page where it is not installed.

@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "embed images into one file",
     "export": "write a model for other programs",
     "find": "find the images of a gallery that are most like a query",
+    "same": "decide whether two images show one person",
     "serve": "open a search page on this machine",
     "train": "train a model on a folder of images",
 }

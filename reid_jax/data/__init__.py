@@ -2,7 +2,13 @@
 
 from reid_jax.data.carving import carve
 from reid_jax.data.folder import describe, open_folder, open_splits
-from reid_jax.data.images import ImageList, as_images, unreadable
+from reid_jax.data.images import (
+    ImageList,
+    JoinedLists,
+    as_images,
+    naming_unreadable,
+    unreadable,
+)
 from reid_jax.data.landmarks import (
     LandmarkQuery,
     batches_by_size,
@@ -29,6 +35,7 @@ from reid_jax.data.source import (
 __all__ = [
     "IdentitySampler",
     "ImageList",
+    "JoinedLists",
     "LandmarkQuery",
     "Overlap",
     "PairSampler",
@@ -51,6 +58,7 @@ __all__ = [
     "join",
     "landmark_queries",
     "load_images",
+    "naming_unreadable",
     "open_folder",
     "open_partition",
     "open_split",

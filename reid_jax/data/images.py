@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from reid_jax.data.source import Source, decode
 
-__all__ = ["ImageList", "as_images", "unreadable"]
+__all__ = ["ImageList", "JoinedLists", "as_images", "naming_unreadable", "unreadable"]
 
 SHOWN = 5
 
@@ -70,12 +71,42 @@ class _Arrays:
         return image
 
 
+class JoinedLists:
+    """Two lists of images as one, the second behind the first.
+
+    Attributes:
+        split: what they are, for messages.
+
+    Args:
+        first: a list.
+        second: another.
+    """
+
+    def __init__(self, first: ImageList, second: ImageList) -> None:
+        self._sides = first, second
+        self.split = "queries and gallery"
+
+    @property
+    def files(self) -> Sequence[str]:
+        """[N] names, for messages."""
+        return [file for side in self._sides for file in side.files]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sides))
+
+    def image(self, row: int, size: tuple[int, int] | None) -> np.ndarray:
+        """Image of a row, as `ImageList` has it."""
+        first = len(self._sides[0])
+        side, row = (self._sides[0], row) if row < first else (self._sides[1], row - first)
+        return side.image(row, size)
+
+
 def as_images(images: Any) -> ImageList:
     """Makes one kind of list of what a caller has.
 
     Args:
-        images: a `Source`; paths (str or `os.PathLike`); or uint8 RGB arrays [H, W, 3] of any
-            sizes, or one array [N, H, W, 3].
+        images: a `Source` or `JoinedLists`; paths (str or `os.PathLike`); or uint8 RGB arrays
+            [H, W, 3] of any sizes, or one array [N, H, W, 3].
 
     Returns:
         The images, read when indexed.
@@ -84,7 +115,7 @@ def as_images(images: Any) -> ImageList:
         ValueError: if there is no image.
         TypeError: for anything else; a single path or image is to be put into a list.
     """
-    if isinstance(images, Source):
+    if isinstance(images, Source | JoinedLists):
         found: ImageList = images
     elif isinstance(images, str | os.PathLike) or not hasattr(images, "__len__"):
         raise TypeError(
@@ -122,3 +153,21 @@ def unreadable(images: ImageList) -> str:
     more = len(problems) - SHOWN
     listed = problems[:SHOWN] + ([f"and {more:,} more"] if more > 0 else [])
     return f"{len(problems):,} of {len(images):,} images cannot be read:\n  " + "\n  ".join(listed)
+
+
+@contextlib.contextmanager
+def naming_unreadable(images: ImageList) -> Iterator[None]:
+    """Replaces an image's error by one that names all images that cannot be read.
+
+    Args:
+        images: that are read meanwhile.
+
+    Raises:
+        ValueError: in the place of another ValueError.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if message := unreadable(images):
+            raise ValueError(message) from error
+        raise

@@ -1,6 +1,8 @@
 """Ranking, named protocols, re-ranking and verification metrics."""
 
+from reid_jax.evaluation.calibration import Calibration, ReliabilityBin, calibrate
 from reid_jax.evaluation.camera_pairs import CameraPairMatrix, camera_pair_matrix
+from reid_jax.evaluation.decision import Decision, Verdict
 from reid_jax.evaluation.features import extract_features
 from reid_jax.evaluation.histogram import (
     PairDistanceHistogram,
@@ -10,6 +12,14 @@ from reid_jax.evaluation.histogram import (
 from reid_jax.evaluation.landmarks import oxford5k, rank_landmarks
 from reid_jax.evaluation.lists import RankedLists, comparison_lists, top_k
 from reid_jax.evaluation.metrics import RankingResult
+from reid_jax.evaluation.operating import (
+    EqualError,
+    OperatingPoint,
+    OperatingPoints,
+    PersonPairs,
+    RocPoints,
+    operating_points,
+)
 from reid_jax.evaluation.pair_scoring import (
     ImageCache,
     PairScorer,
@@ -48,24 +58,35 @@ from reid_jax.evaluation.verification import (
     equal_error_rate,
     roc,
     roc_from_histogram,
+    threshold_at,
     true_accept_rate_at,
     verification_metrics,
 )
 
 __all__ = [
+    "Calibration",
     "CameraPairMatrix",
     "Comparison",
+    "Decision",
     "DistanceOf",
+    "EqualError",
     "ImageCache",
     "Images",
     "NamedRanking",
+    "OperatingPoint",
+    "OperatingPoints",
     "PairDistanceHistogram",
     "PairScorer",
+    "PersonPairs",
     "RankedLists",
     "RankingResult",
+    "ReliabilityBin",
     "Roc",
+    "RocPoints",
+    "Verdict",
     "best_threshold",
     "cache_images",
+    "calibrate",
     "camera_pair_matrix",
     "comparison_histogram",
     "comparison_lists",
@@ -81,6 +102,7 @@ __all__ = [
     "metrics",
     "multi_query",
     "multi_shot",
+    "operating_points",
     "oxford5k",
     "pair_distance_histogram",
     "pool_queries",
@@ -97,6 +119,7 @@ __all__ = [
     "single_query_with_distractors",
     "single_shot_one_direction",
     "single_shot_per_query",
+    "threshold_at",
     "top_k",
     "true_accept_rate_at",
     "variables_fingerprint",

@@ -47,7 +47,7 @@ def extract_features(
         total=rows.stop - rows.start,
         desc=description,
         unit="img",
-        disable=not parallel.is_main_process(),
+        disable=num_images <= batch_size or not parallel.is_main_process(),
         mininterval=1,
     ) as bar:
         for images in batches(rows):

@@ -302,7 +302,7 @@ class PairScorer:
             total=scores.size,
             desc="scoring",
             unit="pair",
-            disable=not parallel.is_main_process(),
+            disable=len(tiles) == 1 or not parallel.is_main_process(),
             mininterval=1,
         ) as bar:
 

@@ -16,6 +16,7 @@ __all__ = [
     "equal_error_rate",
     "roc",
     "roc_from_histogram",
+    "threshold_at",
     "true_accept_rate_at",
     "verification_metrics",
 ]
@@ -134,23 +135,42 @@ def equal_error_rate(curve: Roc) -> float:
     return equal_error(curve)[1]
 
 
-def true_accept_rate_at(curve: Roc, false_accept_rate: float) -> float:
-    """Share of same pairs accepted by the largest threshold that keeps a false accept rate.
+def threshold_at(curve: Roc, false_accept_rate: float) -> tuple[float | None, float]:
+    """The largest threshold that keeps a false accept rate, and what it accepts.
 
     Args:
         curve: of `roc` or `roc_from_histogram`.
         false_accept_rate: the largest share of different pairs that may be accepted, in [0, 1].
 
     Returns:
-        A fraction; 0 where no threshold of the curve keeps it. Not interpolated.
+        (threshold, true accept rate): of the thresholds of the curve, not interpolated; (None, 0)
+        where none of them keeps the rate.
 
     Raises:
         ValueError: on a rate outside [0, 1].
     """
     if not 0 <= false_accept_rate <= 1:
         raise ValueError(f"false_accept_rate must be in [0, 1], got {false_accept_rate}")
-    kept = curve.true_accept_rate[curve.false_accept_rate <= false_accept_rate]
-    return float(kept[-1]) if len(kept) else 0.0
+    kept = int(np.searchsorted(curve.false_accept_rate, false_accept_rate, side="right"))
+    if not kept:
+        return None, 0.0
+    return float(curve.thresholds[kept - 1]), float(curve.true_accept_rate[kept - 1])
+
+
+def true_accept_rate_at(curve: Roc, false_accept_rate: float) -> float:
+    """The true accept rate of `threshold_at`.
+
+    Args:
+        curve: of `roc` or `roc_from_histogram`.
+        false_accept_rate: the largest share of different pairs that may be accepted, in [0, 1].
+
+    Returns:
+        A fraction; 0 where no threshold of the curve keeps the rate.
+
+    Raises:
+        ValueError: on a rate outside [0, 1].
+    """
+    return threshold_at(curve, false_accept_rate)[1]
 
 
 def best_threshold(curve: Roc) -> tuple[float, float]:

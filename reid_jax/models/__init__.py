@@ -10,6 +10,7 @@ from reid_jax.models.caffenet import CaffeNet
 from reid_jax.models.csn import CSN, stripes
 from reid_jax.models.description import MODELS, build, describe, from_description
 from reid_jax.models.efficientnet_lite0 import EfficientNetLite0
+from reid_jax.models.expected import expected_variables, misfits
 from reid_jax.models.network import Network
 from reid_jax.models.nine_conv import NineConv
 from reid_jax.models.resnet import ResNet, resnet18, resnet50
@@ -30,7 +31,9 @@ __all__ = [
     "backbone_variables",
     "build",
     "describe",
+    "expected_variables",
     "from_description",
+    "misfits",
     "resnet18",
     "resnet50",
     "single_image",

@@ -15,9 +15,9 @@ import numpy as np
 from reid_jax.data import decode
 from reid_jax.search.searching import Found, Results
 
-__all__ = ["as_csv", "as_json", "as_page", "as_text", "crop"]
+__all__ = ["as_csv", "as_json", "as_page", "as_text", "crop", "line_place", "line_words"]
 
-COLUMNS = ("query", "rank", "distance", "identity", "camera", "file")
+COLUMNS = ("query", "rank", "distance", "probability", "identity", "camera", "file")
 CROP_HEIGHT, CROP_WIDTH = 256, 256
 _PAGES = jinja2.Environment(
     loader=jinja2.PackageLoader("reid_jax.search", "templates"),
@@ -34,11 +34,14 @@ def as_json(results: Results) -> str:
         results: of `find`.
 
     Returns:
-        An object: `distance`, what the distances are; `found`, a list of `query` and `hits`, each
-        with `file`, `distance`, `identity` and `camera` (null where not known); `unreadable`.
+        An object: `distance`, what the distances are; `threshold` and `decision`, as `Results` has
+        them; `found`, a list of `query` and `hits`, each with `file`, `distance`, `probability`,
+        `identity` and `camera` (null where not known); `unreadable`.
     """
     content = {
         "distance": results.distance,
+        "threshold": results.threshold,
+        "decision": results.decision,
         "gallery": str(results.gallery.root) if results.gallery else None,
         "found": [
             {
@@ -47,6 +50,7 @@ def as_json(results: Results) -> str:
                     {
                         "file": hit.file,
                         "distance": hit.distance,
+                        "probability": hit.probability,
                         "identity": hit.identity,
                         "camera": hit.camera,
                     }
@@ -61,7 +65,7 @@ def as_json(results: Results) -> str:
 
 
 def as_csv(results: Results) -> str:
-    """The lists as CSV: query, rank from 1, distance, identity, camera and file.
+    """The lists as CSV: query, rank from 1, distance, probability, identity, camera and file.
 
     Args:
         results: of `find`.
@@ -74,8 +78,9 @@ def as_csv(results: Results) -> str:
     writer.writerow(COLUMNS)
     for found in results.found:
         for rank, hit in enumerate(found.hits, 1):
+            probability = "" if hit.probability is None else f"{hit.probability:.6g}"
             names = (hit.identity or "", hit.camera or "", hit.file)
-            writer.writerow([found.query, rank, f"{hit.distance:.6g}", *names])
+            writer.writerow([found.query, rank, f"{hit.distance:.6g}", probability, *names])
     return text.getvalue()
 
 
@@ -91,13 +96,35 @@ def as_text(results: Results) -> str:
     lines = []
     for found in results.found:
         lines.append(f"{found.query}  ({results.distance})")
+        line = line_place(results, found)
         for rank, hit in enumerate(found.hits, 1):
+            if rank - 1 == line:
+                lines.append(f"      {'-' * 8}  {line_words(results)}")
             names = [hit.identity or "", f"camera {hit.camera}" if hit.camera else ""]
             told = "  ".join(name for name in names if name)
-            lines.append(f"{rank:4d}  {hit.distance:8.4f}  {hit.file}" + f"  ({told})" * bool(told))
+            shown = "" if hit.probability is None else f"{100 * hit.probability:5.1f} %  "
+            lines.append(
+                f"{rank:4d}  {hit.distance:8.4f}  {shown}{hit.file}" + f"  ({told})" * bool(told)
+            )
         if not found.hits:
             lines.append("      nothing is left to show")
+        elif line == len(found.hits):
+            lines.append(f"      {'-' * 8}  {line_words(results)}")
+    if results.decision:
+        lines.append(f"({results.decision})")
     return "\n".join(lines) + "\n"
+
+
+def line_place(results: Results, found: Found) -> int | None:
+    """How many images of a list are within the threshold; None without one."""
+    if results.threshold is None:
+        return None
+    return sum(hit.distance <= results.threshold for hit in found.hits)
+
+
+def line_words(results: Results) -> str:
+    """What stands at the threshold in a list."""
+    return f"same person above, another below: distance {results.threshold:.4f}"
 
 
 def as_page(results: Results, queries: Sequence[bytes]) -> str:
@@ -134,7 +161,12 @@ def as_page(results: Results, queries: Sequence[bytes]) -> str:
         for found, query in zip(results.found, queries, strict=True)
     ]
     return _PAGES.get_template("lists.html").render(
-        lists=lists, results=results, name=gallery.root.name, said=_said
+        lists=lists,
+        results=results,
+        name=gallery.root.name,
+        said=_said,
+        line_place=line_place,
+        line_words=line_words,
     )
 
 

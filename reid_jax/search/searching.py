@@ -31,6 +31,8 @@ class Hit:
         identity: the name of who is on it, where the gallery says so.
         camera: the name of its camera, likewise.
         row: its row in the store.
+        probability: that it shows whom the query shows, where one pair in two does; None where the
+            model does not say.
     """
 
     file: str
@@ -38,6 +40,7 @@ class Hit:
     identity: str | None
     camera: str | None
     row: int
+    probability: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +65,18 @@ class Results:
         distance: what the distances are, for a heading.
         unreadable: gallery images that were not searched.
         gallery: all that was searched.
+        threshold: the distance up to which the model says that two images show one person, at the
+            point of equal error; None where it does not say.
+        decision: where the threshold comes from, or why there is none; empty for a model that
+            has none.
     """
 
     found: Sequence[Found]
     distance: str
     unreadable: Sequence[Unreadable] = ()
     gallery: Gallery | None = dataclasses.field(default=None, repr=False)
+    threshold: float | None = None
+    decision: str = ""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,6 +116,7 @@ class Searcher:
     def __init__(self, embedder: Embedder, gallery: Gallery, stored: Stored) -> None:
         self.gallery, self.stored = gallery, stored
         self._embedder = embedder
+        self._decision = embedder.known_decision() if embedder.decision else None
         self._row_of = {file: row for row, file in enumerate(stored.files)}
         place = {file: number for number, file in enumerate(gallery.files)}
         self.identities = [gallery.identities[place[file]] for file in stored.files]
@@ -117,6 +127,11 @@ class Searcher:
     def distance_name(self) -> str:
         """What the distances are, for a heading."""
         return self._embedder.distance_name
+
+    @property
+    def decision_name(self) -> str:
+        """Where the threshold comes from, for a heading; empty without one."""
+        return self._decided(rerank=False, expand=0)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -224,6 +239,7 @@ class Searcher:
         features = queries.features
         if expand:
             features = self._expanded(queries, expand)
+        decision = None if rerank or expand else self._decision
         search = rerank_nearest if rerank else nearest
         lists = search(features, self.stored.features, top=top, removed=removed)
         found = [
@@ -236,6 +252,7 @@ class Searcher:
                         self.identities[row],
                         self.cameras[row],
                         int(row),
+                        None if decision is None else decision.verdict(distance).probability,
                     )
                     for row, distance in zip(rows, distances, strict=True)
                     if row >= 0
@@ -248,7 +265,27 @@ class Searcher:
         kind = "distance re-ranked by k-reciprocal neighbours" if rerank else self.distance_name
         if expand:
             kind += f", of queries averaged with their {expand} nearest images"
-        return Results(found, kind, gallery=self.gallery)
+        return Results(
+            found,
+            kind,
+            gallery=self.gallery,
+            threshold=None if decision is None else decision.threshold(),
+            decision=self._decided(rerank=rerank, expand=expand),
+        )
+
+    def _decided(self, *, rerank: bool, expand: int) -> str:
+        if self._decision is None:
+            return ""
+        if rerank or expand:
+            what = "re-ranked distances" if rerank else "distances of averaged queries"
+            return (
+                f"{what} have no probability and no threshold: those were measured on distances of "
+                "two images alone"
+            )
+        return (
+            f"equal error {100 * self._decision.equal_error.rate:.1f} %, measured on "
+            f"{self._decision.origin}"
+        )
 
     def _expanded(self, queries: Queries, number: int) -> np.ndarray:
         removed = self._removed(queries, False, None, "")

@@ -23,7 +23,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from reid_jax.data import decode
-from reid_jax.search.output import crop
+from reid_jax.search.output import crop, line_place, line_words
 from reid_jax.search.searching import Queries, Searcher
 
 __all__ = ["Listening", "decode_upload", "listen", "make_app"]
@@ -56,7 +56,7 @@ def make_app(
     Returns:
         A WSGI application: `/` is the page, `/gallery` what is searched, `/image/ROW` a crop,
         `GET /search?row=ROW` and `POST /search` (an encoded image) the lists; both take
-        `top`, `name` and any number of `camera`.
+        `top`, `name`, `rerank=1` and any number of `camera`.
     """
     app = flask.Flask(__name__, static_folder=None, template_folder="templates")
     app.config["MAX_CONTENT_LENGTH"] = UPLOAD_BYTES
@@ -108,6 +108,7 @@ def make_app(
                 {"name": name, "images": seen[name]} for name in sorted(seen, key=_by_value)
             ],
             "distance": searcher.distance_name,
+            "decision": searcher.decision_name,
             "identities": any(searcher.identities),
         }
 
@@ -152,6 +153,7 @@ def make_app(
                 top=top,
                 cameras=asked.getlist("camera") or None,
                 name=asked.get("name", ""),
+                rerank=asked.get("rerank") == "1",
             )
         row = int(queries.rows[0])
         return {
@@ -161,11 +163,17 @@ def make_app(
                 "identity": queries.identities[0],
                 "camera": queries.cameras[0],
             },
+            "distance": results.distance,
+            "threshold": results.threshold,
+            "decision": results.decision,
+            "line": line_place(results, results.found[0]),
+            "line_words": "" if results.threshold is None else line_words(results),
             "hits": [
                 {
                     "row": hit.row,
                     "file": hit.file,
                     "distance": hit.distance,
+                    "probability": hit.probability,
                     "identity": hit.identity,
                     "camera": hit.camera,
                 }

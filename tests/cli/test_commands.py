@@ -12,8 +12,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from search_parts import make_embedder, write
+from search_parts import make_embedder, people_source, write
 
+from reid_jax import decide
 from reid_jax.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +24,16 @@ ROOT = Path(__file__).parents[2]
 def model(tmp_path_factory):
     directory = tmp_path_factory.mktemp("model")
     make_embedder().save(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def deciding(tmp_path_factory):
+    """A saved model that knows where one person ends."""
+    directory = tmp_path_factory.mktemp("deciding")
+    made = make_embedder()
+    decision = decide.measure(made, {"val": people_source()}, data_source="stand-in")
+    made.with_decision(decision).save(directory)
     return str(directory)
 
 
@@ -163,7 +174,8 @@ def test_find(model, photos, tmp_path, capsys, cache):
     found = json.loads(made["json"].read_text())
     hits = found["found"][0]["hits"]
     assert [hit["identity"] for hit in hits[:3]] == ["anna"] * 3
-    assert hits[0].keys() == {"file", "distance", "identity", "camera"}
+    assert hits[0].keys() == {"file", "distance", "probability", "identity", "camera"}
+    assert hits[0]["probability"] is None
     assert [hit["distance"] for hit in hits] == sorted(hit["distance"] for hit in hits)
     assert f"   1    {hits[0]['distance']:.4f}  {hits[0]['file']}" in out
     with open(made["csv"], newline="") as file:
@@ -245,6 +257,91 @@ def test_errors_are_one_message(model, photos, tmp_path, capsys):
     capsys.readouterr()
     assert run("find", other, "--gallery", photos, "--query", query, "--store", store) == 1
     assert "another model" in capsys.readouterr().err
+
+
+def test_same(deciding, photos, tmp_path, capsys):
+    anna, again = photos / "anna/0_c1_0.png", photos / "anna/0_c2_1.png"
+    dan = photos / "dan/3_c1_0.png"
+    assert run("same", deciding, anna, again) == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("same person       distance 0.")
+    assert "probability  " in first
+    assert "where both errors are" in last
+    assert "measured on 8 validation people of rendered, rendered" in last
+    assert run("same", deciding, anna, dan, "--far", "0.1") == 0
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("different people  distance ")
+    assert "which accepts 10 % of pairs of two persons and" in last
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text(f"a,b\n{anna},{again}\n\n{anna}, {dan}\n")
+    assert run("same", deciding, "--pairs", pairs) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:2]] == ["same person", "different people"]
+    assert lines[1].endswith(f"  {anna}  {dan}")
+    assert run("same", deciding, "--pairs", pairs, "--far", "1e-1", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [pair["same"] for pair in told["pairs"]] == [True, False]
+    assert told["pairs"][0].keys() == {"a", "b", "distance", "probability", "same"}
+    assert told["pairs"][0]["probability"] > 0.5 > told["pairs"][1]["probability"]
+    assert (told["false_accept_rate"], told["measured_on"]) == (0.1, "validation")
+    assert told["pairs"][0]["distance"] <= told["threshold"] < told["pairs"][1]["distance"]
+
+
+def test_same_errors_are_one_message(model, deciding, photos, tmp_path, capsys):
+    anna = photos / "anna/0_c1_0.png"
+    text = tmp_path / "no.png"
+    text.write_text("no image")
+
+    def error(*arguments):
+        assert run("same", *arguments) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("reid-jax same: ")
+        assert "Traceback" not in told
+        return told
+
+    assert "no threshold and no probability" in error(model, anna, anna)
+    assert "1 of 2 images cannot be read" in error(deciding, anna, text)
+    assert "No such file" in error(deciding, anna, tmp_path / "absent.png")
+    assert "at a false accept rate of 0.001: there are 0.1," in error(
+        *(deciding, anna, anna, "--far", "0.001")
+    )
+    assert "got 1 images, expected two" in error(deciding, anna)
+    assert "no saved model" in error(photos, anna, anna)
+    pairs = tmp_path / "pairs.csv"
+    assert "No such file" in error(deciding, "--pairs", pairs)
+    pairs.write_text(f"{anna},{anna}\n{anna}\n")
+    assert "pairs.csv: line 2 has " in error(deciding, "--pairs", pairs)
+    pairs.write_bytes(b"\xff\xfe\x00")
+    assert "pairs.csv: " in error(deciding, "--pairs", pairs)
+    pairs.write_text("a,b\n")
+    assert "has no pair" in error(deciding, "--pairs", pairs)
+    assert "give one or the other" in error(deciding, anna, "--pairs", pairs)
+
+
+def test_find_says_probability_and_where_the_threshold_falls(deciding, photos, tmp_path, capsys):
+    query = write(tmp_path / "q.png", (198, 44, 41), 99)
+    page = tmp_path / "page.html"
+    asked = ["find", deciding, "--gallery", photos, "--query", query]
+    assert run(*asked, "--html", page) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = next(n for n, line in enumerate(lines) if "same person above" in line)
+    assert 1 < place < 12
+    assert all(" %  " in line for line in lines[1:place])
+    assert "measured on 8 validation people" in lines[-1]
+    shown = page.read_text()
+    assert shown.count('<li class="line">') == 1
+    assert shown.count('<b class="sure">') == 12
+    assert run(*asked, "--json", "-") == 0
+    told = json.loads(capsys.readouterr().out)
+    hits = told["found"][0]["hits"]
+    within = [hit["distance"] <= told["threshold"] for hit in hits]
+    assert within == [True] * (place - 1) + [False] * (13 - place)
+    chances = [hit["probability"] for hit in hits]
+    assert chances == sorted(chances, reverse=True)
+    assert run(*asked, "--rerank") == 0
+    out = capsys.readouterr().out
+    assert " %  " not in out
+    assert "re-ranked distances have no probability" in out
 
 
 def test_hostile_names_are_text(model, tmp_path, capsys):

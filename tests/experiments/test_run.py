@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments import again, job, launch, printed, tuning, workdir
 from reid_jax import training
+from reid_jax.embedder import Embedder
 
 ROOT = Path(__file__).parents[2]
 RESULT_KEYS = {
@@ -24,7 +25,7 @@ RESULT_KEYS = {
     *("fingerprint", "scale", "seed", "command", "commit", "versions", "machine"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
     *("trained_on", "partition", "split"),
-    *("metrics", "paper"),
+    *("metrics", "paper", "operating"),
 }
 
 
@@ -58,6 +59,15 @@ def test_a_run_leaves_all_that_it_promises(finished):
     }
     assert all(0 <= value <= 1 for value in metrics.values())
     assert metrics["map_trapezoid"] <= metrics["map_step"]
+    # The two validation identities have nine images, by two cameras.
+    operating = results["operating"]
+    assert (operating["measured_on"], operating["dataset"]) == ("validation", "market1501")
+    assert (operating["num_people"], operating["calibration"]) == (2, None)
+    assert operating["points"][0]["threshold"] is None
+    assert json.loads((directory / "decision.json").read_text()) == operating
+    assert Embedder.from_run(directory).decision.as_json() == operating
+    assert "measured on 2 validation people of market1501, rendered" in output
+    assert "true accept at 10 % false     too few pairs (18 different)" in output
     records = training.logs.read_metrics(directory)
     steps = [record["step"] for record in records if "loss" in record]
     assert steps == [0, 1, 2, 3]

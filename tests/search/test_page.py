@@ -13,15 +13,15 @@ import time
 import urllib.request
 
 import pytest
-from search_parts import write, write_photos
+from search_parts import people_source, write, write_photos
 
-from reid_jax import search
+from reid_jax import decide, search
 from reid_jax.search.server import listen, make_app
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromedriver") and shutil.which("chromium")), reason="needs chromium-driver"
 )
-ENTER, RIGHT, DOWN, BACKSPACE = "\ue007", "\ue014", "\ue015", "\ue003"
+ENTER, RIGHT, UP, DOWN, BACKSPACE = "\ue007", "\ue014", "\ue013", "\ue015", "\ue003"
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
@@ -136,6 +136,28 @@ def page(browser, embedder, tmp_path_factory):
         thread.join()
 
 
+@pytest.fixture(scope="module")
+def deciding(embedder):
+    """A model that knows where one person ends."""
+    return embedder.with_decision(decide.measure(embedder, {"val": people_source()}))
+
+
+@pytest.fixture(scope="module")
+def deciding_page(browser, deciding, tmp_path_factory):
+    """The address of a page with a decision line."""
+    root = tmp_path_factory.mktemp("deciding")
+    gallery = search.open_gallery(write_photos(root / "photos"))
+    update = search.EmbeddingStore(root / "store", deciding).update(gallery)
+    searcher = search.Searcher(deciding, gallery, update.stored)
+    with listen("127.0.0.1", 0) as listening:
+        app = make_app(searcher, hosts=listening.hosts)
+        thread = threading.Thread(target=listening.serve, args=(app,))
+        thread.start()
+        yield listening.address
+        listening.stop()
+        thread.join()
+
+
 HITS = "document.querySelectorAll('#hits button')"
 
 
@@ -190,6 +212,38 @@ def test_a_search_from_start_to_end(browser, page, tmp_path):
     assert not wrong
 
 
+def test_the_decision_line_and_re_ranking(browser, deciding_page, tmp_path):
+    query = write(tmp_path / "query.png", (198, 44, 41), 99)
+    for name, width, height in (("line_phone.png", 360, 740), ("line_desktop.png", 1200, 800)):
+        browser.size(width, height)
+        browser.post("/url", url=deciding_page)
+        browser.type("#file", str(query))
+        browser.until(f"{HITS}.length === 12")
+        assert browser.run("return document.documentElement.scrollWidth") <= width
+        items = browser.run(
+            "return [...document.querySelectorAll('#hits li')].map(item => item.textContent)"
+        )
+        places = [place for place, text in enumerate(items) if "same person above" in text]
+        assert places == [6]  # The model takes two of the colours for one.
+        browser.until(f"[...{HITS}].every(b => b.querySelector('img').naturalWidth === 32)")
+        browser.picture(name)
+    assert browser.run("return document.querySelectorAll('#hits .sure').length") == 12
+    assert "measured on 8 validation people" in browser.run(
+        "return document.getElementById('about').textContent"
+    )
+    # The arrows step over the line: below it, a row up is the last row above it.
+    browser.run(f"{HITS}[6].focus()")
+    browser.press(UP)
+    browser.until(f"[...{HITS}].indexOf(document.activeElement) === 0")
+    browser.press(DOWN)
+    browser.until(f"[...{HITS}].indexOf(document.activeElement) === 6")
+    browser.run("document.getElementById('rerank').click()")
+    browser.until("document.querySelectorAll('#hits .line').length === 0")
+    assert "re-ranked distances have no probability" in browser.says()
+    assert browser.run("return document.querySelectorAll('#hits .sure').length") == 0
+    assert not browser.problems()
+
+
 @pytest.mark.slow
 def test_the_keyboard_alone(browser, page, tmp_path):
     browser.size(1200, 800)
@@ -230,9 +284,9 @@ def test_the_width_of_a_phone(browser, page, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_page_of_find(browser, embedder, photos, tmp_path):
+def test_the_page_of_find(browser, deciding, photos, tmp_path):
     queries = [photos / "anna/0_c1_0.png", write(tmp_path / "other.png", (40, 41, 198), 99)]
-    results = search.find(embedder, photos, queries, top=9)
+    results = search.find(deciding, photos, queries, top=9)
     path = tmp_path / "page.html"
     path.write_text(search.as_page(results, [query.read_bytes() for query in queries]))
     for name, width in (("find_desktop.png", 1200), ("find_phone.png", 360)):

@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import PIL.Image
 import pytest
-from search_parts import picture, write
+from search_parts import people_source, picture, write
 
-from reid_jax import search
+from reid_jax import decide, search
 from reid_jax.search.server import UPLOAD_BYTES, decode_upload, listen, make_app
 
 SECRET = b"the secret that no request may get"
@@ -59,6 +59,28 @@ def test_a_row_as_query(client, searcher):
     assert [hit["file"] for hit in found["hits"]] == [hit.file for hit in expected]
     shown = client.get("/search?row=3&camera=2&name=AN").json["hits"]
     assert {(hit["camera"], hit["identity"]) for hit in shown} == {("2", "anna"), ("2", "dan")}
+
+
+def test_a_model_that_decides_says_where(searcher, embedder, client):
+    assert client.get("/gallery").json["decision"] == ""
+    plain = client.get("/search?row=3").json
+    assert (plain["line"], plain["threshold"], plain["decision"]) == (None, None, "")
+    decision = decide.measure(embedder, {"val": people_source()})
+    model = embedder.with_decision(decision)
+    app = make_app(search.Searcher(model, searcher.gallery, searcher.stored), hosts=None)
+    deciding = app.test_client()
+    assert "measured on 8 validation people" in deciding.get("/gallery").json["decision"]
+    found = deciding.get("/search?row=3").json
+    assert found["threshold"] == decision.equal_error.threshold
+    assert found["line"] == sum(hit["distance"] <= found["threshold"] for hit in found["hits"])
+    assert [hit["distance"] for hit in found["hits"]] == [h["distance"] for h in plain["hits"]]
+    chance = found["hits"][0]["probability"]
+    assert chance == pytest.approx(float(decision.probability(found["hits"][0]["distance"])))
+    reranked = deciding.get("/search?row=3&rerank=1").json
+    assert "re-ranked" in reranked["distance"]
+    assert reranked["line"] is None
+    assert "have no probability" in reranked["decision"]
+    assert reranked["hits"][0]["probability"] is None
 
 
 @pytest.mark.parametrize("kind", [".png", ".jpg", ".webp", ".bmp"])
