@@ -17,6 +17,7 @@ EXTRAS = {
     "sklearn": ("scikit-learn", "figures"),
     "tensorflow_datasets": ("tensorflow-datasets", "datasets"),
     "threadpoolctl": ("threadpoolctl", "figures"),
+    "usearch": ("usearch", "index"),
 }
 """The package of each such library, and the extra of ours that installs it."""
 

@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", metavar="DIR", help="keeps the gallery's embeddings (a folder in the cache)"
     )
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="search a graph of neighbours, for galleries of millions: nearly the exact lists",
+    )
     parser.add_argument("--float16", action="store_true", help="a store of half the size")
 
 
@@ -58,16 +63,19 @@ def run(arguments: argparse.Namespace) -> int:
     # Imported here: --help answers without JAX.
 
     from reid_jax import search
-    from reid_jax.cli.shared import open_model, open_store, tell_unreadable, updated
+    from reid_jax.cli.shared import open_graph, open_model, open_store, tell_unreadable, updated
     from reid_jax.files import write_atomically
 
+    if arguments.index and arguments.rerank:
+        raise ValueError("--rerank compares all images with each other: leave --index out")
     embedder = open_model(arguments.model)
     gallery = search.open_gallery(arguments.gallery)
     # Before the gallery is embedded: that may take hours.
     search.read_queries(arguments.query, embedder.input_size)
     store = open_store(arguments.store, embedder, gallery, arguments.float16)
     update = updated(store, gallery)
-    searcher = search.Searcher(embedder, gallery, update.stored)
+    graph = open_graph(store, update.stored, top=arguments.top) if arguments.index else None
+    searcher = search.Searcher(embedder, gallery, update.stored, graph)
     results = searcher.search(
         searcher.queries(arguments.query),
         top=arguments.top,

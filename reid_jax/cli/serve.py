@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store", metavar="DIR", help="keeps the gallery's embeddings (a folder in the cache)"
     )
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="search a graph of neighbours, for galleries of millions: nearly the exact lists",
+    )
     parser.add_argument("--float16", action="store_true", help="a store of half the size")
 
 
@@ -35,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command until it is interrupted; returns the exit status."""
     # Imported here: --help answers without JAX.
     from reid_jax import search
-    from reid_jax.cli.shared import open_model, open_store, tell_unreadable, updated
+    from reid_jax.cli.shared import open_graph, open_model, open_store, tell_unreadable, updated
 
     try:
         from reid_jax.search.server import listen, make_app
@@ -48,9 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
     with listen(arguments.host, arguments.port) as listening:
         embedder = open_model(arguments.model)
         gallery = search.open_gallery(arguments.gallery)
-        update = updated(open_store(arguments.store, embedder, gallery, arguments.float16), gallery)
+        store = open_store(arguments.store, embedder, gallery, arguments.float16)
+        update = updated(store, gallery)
         status = tell_unreadable(update.unreadable)
-        searcher = search.Searcher(embedder, gallery, update.stored)
+        graph = open_graph(store, update.stored, top=20) if arguments.index else None
+        searcher = search.Searcher(embedder, gallery, update.stored, graph)
         app = make_app(searcher, hosts=listening.hosts, num_unreadable=len(update.unreadable))
         print(f"the page is {listening.address} (Ctrl-C stops it)", flush=True)
         listening.serve(app)

@@ -9,14 +9,23 @@ import sys
 from collections.abc import Sequence
 
 from reid_jax.embedder import TRAINING_FILE, Embedder
-from reid_jax.search import EmbeddingStore, Gallery, Unreadable, Update, model_digest
+from reid_jax.search import (
+    EmbeddingStore,
+    Gallery,
+    NeighbourGraph,
+    Stored,
+    Unreadable,
+    Update,
+    model_digest,
+)
 
-__all__ = ["PARTIAL", "open_model", "open_store", "tell_unreadable", "updated"]
+__all__ = ["PARTIAL", "open_graph", "open_model", "open_store", "tell_unreadable", "updated"]
 
 PARTIAL = 2
 """Exit status where some images could not be read, and the rest was done."""
 
 SHOWN = 20
+QUERIES_OF_RECALL = 100
 
 
 def open_model(path: str) -> Embedder:
@@ -70,6 +79,30 @@ def updated(store: EmbeddingStore, gallery: Gallery) -> Update:
         file=sys.stderr,
     )
     return update
+
+
+def open_graph(store: EmbeddingStore, stored: Stored, *, top: int) -> NeighbourGraph:
+    """Opens or builds the graph of a store, and says on the standard error what it misses.
+
+    Args:
+        store: keeps the graph.
+        stored: its embeddings.
+        top: length of the lists that are compared.
+
+    Raises:
+        ValueError: if usearch is not installed; the message says what installs it.
+    """
+    try:
+        graph = NeighbourGraph(stored, store.directory, progress=True)
+    except ModuleNotFoundError as error:
+        raise ValueError(str(error)) from error
+    queries = min(QUERIES_OF_RECALL, len(stored))
+    print(
+        f"the index finds {graph.recall(top=top, sample=queries):.1%} of the exact lists of {top} "
+        f"({queries} images of the gallery as queries)",
+        file=sys.stderr,
+    )
+    return graph
 
 
 def tell_unreadable(unreadable: Sequence[Unreadable]) -> int:

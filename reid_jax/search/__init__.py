@@ -9,6 +9,7 @@ from reid_jax.search.embedding import (
 )
 from reid_jax.search.feature_files import embed_to_file
 from reid_jax.search.gallery import Gallery, gallery_of_files, open_gallery
+from reid_jax.search.graph import NeighbourGraph
 from reid_jax.search.nearest import Nearest, Rows, nearest
 from reid_jax.search.output import as_csv, as_json, as_page, as_text
 from reid_jax.search.reranking import rerank_nearest
@@ -21,6 +22,7 @@ __all__ = [
     "Gallery",
     "Hit",
     "Nearest",
+    "NeighbourGraph",
     "Queries",
     "Results",
     "Rows",

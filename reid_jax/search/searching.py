@@ -14,6 +14,7 @@ from reid_jax.data.records import market_records
 from reid_jax.embedder import Embedder
 from reid_jax.search.embedding import StreamEmbedder, Unreadable, read_queries
 from reid_jax.search.gallery import Gallery, open_gallery
+from reid_jax.search.graph import NeighbourGraph
 from reid_jax.search.nearest import Removed, nearest
 from reid_jax.search.reranking import rerank_nearest
 from reid_jax.search.store import EmbeddingStore, Stored
@@ -111,10 +112,18 @@ class Searcher:
         embedder: the model of the embeddings.
         gallery: the images.
         stored: the embeddings, of a store that was updated with this gallery.
+        graph: of `stored`, which gives nearly the exact lists of a gallery of millions in less
+            time; None compares with all images. Re-ranking compares with all in any case.
     """
 
-    def __init__(self, embedder: Embedder, gallery: Gallery, stored: Stored) -> None:
-        self.gallery, self.stored = gallery, stored
+    def __init__(
+        self,
+        embedder: Embedder,
+        gallery: Gallery,
+        stored: Stored,
+        graph: NeighbourGraph | None = None,
+    ) -> None:
+        self.gallery, self.stored, self._graph = gallery, stored, graph
         self._embedder = embedder
         self._decision = embedder.known_decision() if embedder.decision else None
         self._row_of = {file: row for row, file in enumerate(stored.files)}
@@ -240,8 +249,11 @@ class Searcher:
         if expand:
             features = self._expanded(queries, expand)
         decision = None if rerank or expand else self._decision
-        search = rerank_nearest if rerank else nearest
-        lists = search(features, self.stored.features, top=top, removed=removed)
+        if self._graph is not None and not rerank:
+            lists = self._graph.nearest(features, top=top, removed=removed)
+        else:
+            search = rerank_nearest if rerank else nearest
+            lists = search(features, self.stored.features, top=top, removed=removed)
         found = [
             Found(
                 query,

@@ -42,6 +42,9 @@ FORMAT = 1
 DTYPES = ("float32", "float16")
 INDEX, LOCK = "index.json", "lock"
 _OWN = re.compile(r"(index\.json|lock|(features|images)-\d+\.(npy|json))(\.partial)?")
+_GRAPH = re.compile(r"graph-[0-9a-f]{16}\.usearch(\.partial)?")
+"""What `NeighbourGraph` keeps beside a store's files."""
+
 _COPIED_BYTES = 2**24
 
 _logger = logging.getLogger(__name__)
@@ -126,7 +129,8 @@ class EmbeddingStore:
             raise ValueError(f"dtype is {dtype!r}; known: {', '.join(DTYPES)}")
         self.directory = pathlib.Path(directory).expanduser()
         if self.directory.exists():
-            others = [p.name for p in self.directory.iterdir() if not _OWN.fullmatch(p.name)]
+            names = [path.name for path in self.directory.iterdir()]
+            others = [n for n in names if not (_OWN.fullmatch(n) or _GRAPH.fullmatch(n))]
             if others:
                 raise FileExistsError(
                     f"{self.directory} holds something that is no store ({sorted(others)[0]}): "

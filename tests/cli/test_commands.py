@@ -214,6 +214,24 @@ def test_find_with_all_options(model, photos, tmp_path, capsys):
     assert (store / "index.json").exists()
 
 
+def test_find_in_a_graph_of_neighbours_says_what_it_misses(model, photos, tmp_path, capsys):
+    pytest.importorskip("usearch")
+    query = write(tmp_path / "q.png", (198, 44, 41), 99)
+    store = tmp_path / "store"
+    asked = ["find", model, "--gallery", photos, "--query", query, "--store", store, "--top", 4]
+    assert run(*asked, "--json", "-") == 0
+    exact = capsys.readouterr().out
+    for _ in range(2):  # Built, then opened.
+        assert run(*asked, "--index", "--json", "-") == 0
+        said = capsys.readouterr()
+        assert "the index finds 100.0% of the exact lists of 4" in said.err
+        wanted, found = (json.loads(text)["found"][0]["hits"] for text in (exact, said.out))
+        assert [hit["file"] for hit in found] == [hit["file"] for hit in wanted]
+    assert len(list(store.glob("graph-*.usearch"))) == 1
+    assert run(*asked, "--index", "--rerank") == 1
+    assert "leave --index out" in capsys.readouterr().err
+
+
 def test_find_with_unreadable_gallery_files(model, photos, tmp_path, capsys):
     (photos / "anna" / "0_c1_7.png").write_bytes(b"text")
     page = tmp_path / "page.html"
