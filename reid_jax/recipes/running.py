@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reid_jax import data, parallel
+from reid_jax import data, decide, parallel
 from reid_jax.data import Source
 from reid_jax.embedder import Embedder
 from reid_jax.files import read_json, write_atomically
@@ -171,6 +171,7 @@ def train(
             validate_every=plan.validate_every if division.validation else 0,
         ),
     )
+    embedder, operating = _decided(embedder, division, seed=seed)
     found = protocol.evaluate(embedder, division.test)
     results = {
         "exp": f"own images, recipe {recipe}",
@@ -190,6 +191,7 @@ def train(
         "num_valid_queries": found.num_valid_queries,
         "metrics": found.metrics,
         "versions": versions(),
+        **operating,
     }
     _save(directory, embedder)
     _write_page(directory, results, found, arguments["objective"].notes, request)
@@ -423,6 +425,19 @@ def _duration(seconds: float) -> str:
 
 
 # After it --------------------------------------------------------------------------------------
+
+
+def _decided(
+    embedder: Embedder, division: Division, *, seed: int
+) -> tuple[Embedder, dict[str, Any]]:
+    """The model with thresholds and a probability, and what the results say of them."""
+    subsets = {f"val_{name}": source for name, source in division.validation.items()}
+    try:
+        decision = decide.measure(embedder, subsets or division.test, seed=seed)
+    except decide.NotMeasurableError as error:
+        parallel.say(f"no threshold for same or different: {error}")
+        return embedder, {}
+    return embedder.with_decision(decision), {"operating": decision.as_json()}
 
 
 def _save(directory: pathlib.Path, embedder: Embedder) -> None:
