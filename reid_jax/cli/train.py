@@ -79,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"reid-jax train: {error}", file=sys.stderr)
         return 1
     print(
-        f"next: reid-jax find {arguments.out} --gallery FOLDER --query IMAGE, or embed, serve, "
+        f"next: reid-jax find {arguments.out} --gallery FOLDER --query IMAGE, or same, embed, serve, "
         "export"
     )
     return 0

@@ -73,6 +73,11 @@ def test_the_model_and_what_is_beside_it(made, crops, tmp_path, capsys):
     embedder = rj.Embedder.load(made)
     image = crops / "person_0" / "0.png"
     assert embedder([image]).shape == (1, 8)
+    assert results["operating"]["measured_on"] == "validation"
+    assert embedder.known_decision().as_json() == results["operating"]
+    other = crops / "person_1" / "0.png"
+    assert main(["same", str(made), str(image), str(other)]) == 0
+    assert "distance" in capsys.readouterr().out
     query = ["find", made, "--gallery", crops, "--query", image, "--store", tmp_path / "store"]
     assert main([str(word) for word in query]) == 0
     assert "person_0" in capsys.readouterr().out
