@@ -95,6 +95,7 @@ def test_a_finished_training_is_told_again(made, crops, capsys):
     assert (made / "embedder.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow  # tests/training/test_loop.py stops and resumes the loop itself
 def test_a_stopped_training_goes_on_to_the_same_model(made, crops, tmp_path, monkeypatch, capsys):
     fit = running.fit
 
