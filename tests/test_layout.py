@@ -36,7 +36,8 @@ ALLOWED = {
     "export": FOUNDATION | {"models", "pretrained", "preprocess", "embedder"},
     "recipes": FOUNDATION
     | MIDDLE
-    | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"},
+    | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"}
+    | {"decide"},
     "cli": FOUNDATION
     | {"data", "decide", "evaluation", "embedder", "search", "export", "training", "recipes"},
 }

@@ -79,8 +79,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"reid-jax train: {error}", file=sys.stderr)
         return 1
     print(
-        f"next: reid-jax find {arguments.out} --gallery FOLDER --query IMAGE, or embed, serve, "
-        "export"
+        f"next: reid-jax find {arguments.out} --gallery FOLDER --query IMAGE, or same, "
+        "embed, serve, export"
     )
     return 0
 

@@ -69,7 +69,7 @@ def divided(splits: Mapping[str, Source], *, seed: int) -> Division:
             return Division(train, {}, test, tuple(notes))
         train = _with_usable_cameras(train, num_val, notes)
         carved = data.carve(train, num_test_identities=num_val, seed=seed)
-        notes.append(f"{num_val} of them are kept apart, to choose the best state on")
+        notes.append(f"{num_val} people of train are kept apart, to choose the best state on")
         kept = {name: carved[name] for name in ("query", "gallery")}
         return Division(carved["train"], kept, test, tuple(notes))
 

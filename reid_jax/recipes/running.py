@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reid_jax import data, parallel
+from reid_jax import data, decide, parallel
 from reid_jax.data import Source
 from reid_jax.embedder import Embedder
 from reid_jax.files import read_json, write_atomically
@@ -25,6 +25,7 @@ from reid_jax.protocols import PROTOCOLS, Evaluation
 from reid_jax.recipes import methods
 from reid_jax.recipes.division import Division, divided
 from reid_jax.recipes.methods import RECIPES, Recipe
+from reid_jax.recipes.plan import FEWEST_STEPS, Measured, Plan, duration, planned
 from reid_jax.recipes.remembered import remembered
 from reid_jax.training import Intervals, fit
 from reid_jax.training.logs import read_metrics
@@ -35,10 +36,7 @@ __all__ = [
     "PLAN_FILE",
     "RESULTS_FILE",
     "TRAINING_DIR",
-    "Measured",
-    "Plan",
     "Trained",
-    "planned",
     "train",
 ]
 
@@ -47,11 +45,7 @@ TRAINING_DIR = "training"
 """The work directory of `reid_jax.fit`, within the model's."""
 
 PROBE_STEPS = 9
-FEWEST_STEPS = 50
-MOST_VALIDATIONS = 5
-SECONDS_AT_THE_END = 10  # page and files
 SECONDS_TO_TRACE = 10
-RESERVE = 0.9  # a machine may become slower
 METRICS = {"rank1": "rank-1", "rank5": "rank-5", "rank10": "rank-10", "map_step": "mAP"}
 
 
@@ -68,14 +62,6 @@ class Trained:
     embedder: Embedder
     results: Mapping[str, Any]
     directory: pathlib.Path
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How long is trained, and how often validated."""
-
-    num_steps: int
-    validate_every: int
 
 
 def train(
@@ -171,6 +157,7 @@ def train(
             validate_every=plan.validate_every if division.validation else 0,
         ),
     )
+    embedder, operating = _decided(embedder, division, seed=seed)
     found = protocol.evaluate(embedder, division.test)
     results = {
         "exp": f"own images, recipe {recipe}",
@@ -190,12 +177,13 @@ def train(
         "num_valid_queries": found.num_valid_queries,
         "metrics": found.metrics,
         "versions": versions(),
+        **operating,
     }
     _save(directory, embedder)
     _write_page(directory, results, found, arguments["objective"].notes, request)
     write_atomically(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
     parallel.say(_told(results))
-    parallel.say(f"model and report: {directory}, after {_duration(time.monotonic() - began)}")
+    parallel.say(f"model and report: {directory}, after {duration(time.monotonic() - began)}")
     return Trained(embedder, results, directory)
 
 
@@ -321,9 +309,9 @@ def _planned(
     if plan.num_steps < min(FEWEST_STEPS, length):
         needed = measured.needed(min(FEWEST_STEPS, length))
         raise ValueError(
-            f"{minutes:g} minutes are too few: {_duration(spent)} went into measuring, and "
+            f"{minutes:g} minutes are too few: {duration(spent)} went into measuring, and "
             f"{min(FEWEST_STEPS, length)} steps with their validation and test take "
-            f"{_duration(needed)}: give --minutes {math.ceil((spent + needed) / 60)} or more, or "
+            f"{duration(needed)}: give --minutes {math.ceil((spent + needed) / 60)} or more, or "
             "smaller images (--size)"
         )
     if plan.num_steps < length:
@@ -334,58 +322,9 @@ def _planned(
     end = datetime.datetime.now() + datetime.timedelta(seconds=total)
     parallel.say(
         f"{plan.num_steps:,} steps, {step:.2f} s each; with validations and the test about "
-        f"{_duration(total)}, until {end:%H:%M}"
+        f"{duration(total)}, until {end:%H:%M}"
     )
     return plan
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """Seconds that the parts of a training take on this machine.
-
-    Attributes:
-        step: of a step.
-        starting: before the first step.
-        validation: of a validation; 0: there is none.
-        test: of the test.
-    """
-
-    step: float
-    starting: float
-    validation: float
-    test: float
-
-    def total(self, num_steps: int, validations: int) -> float:
-        """Of a whole training."""
-        at_the_end = self.test + SECONDS_AT_THE_END
-        return self.starting + num_steps * self.step + validations * self.validation + at_the_end
-
-    def needed(self, num_steps: int) -> float:
-        """Of a training with one validation, with what is kept in reserve."""
-        return self.total(num_steps, 1) / RESERVE
-
-
-def planned(length: int, measured: Measured, *, seconds_left: float | None) -> tuple[Plan, float]:
-    """The plan of a training of a length, shortened to the time that is left.
-
-    Args:
-        length: steps that suit the images.
-        measured: seconds of the parts.
-        seconds_left: for all of it; None: any time.
-
-    Returns:
-        The plan, whose steps may be 0 or fewer where the time is too short for any; and its
-        seconds.
-    """
-    validations = MOST_VALIDATIONS
-    if seconds_left is not None:
-        # At most a fifth of the time goes into choosing the best state.
-        most = int(seconds_left / 5 / max(measured.validation, 1e-3))
-        validations = min(validations, max(1, most))
-        fitting = (seconds_left * RESERVE - measured.total(0, validations)) / measured.step
-        length = min(length, int(fitting))
-    every = max(1, math.ceil(length / validations))
-    return Plan(length, every), measured.total(length, validations)
 
 
 def _test_seconds(embedder: Embedder, division: Division) -> tuple[float, float]:
@@ -416,13 +355,20 @@ def _work(embedder: Embedder, subsets: Mapping[str, Source]) -> float:
     return query * gallery if embedder.scores_pairs else query + gallery
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
 # After it --------------------------------------------------------------------------------------
+
+
+def _decided(
+    embedder: Embedder, division: Division, *, seed: int
+) -> tuple[Embedder, dict[str, Any]]:
+    """The model with thresholds and a probability, and what the results say of them."""
+    subsets = {f"val_{name}": source for name, source in division.validation.items()}
+    try:
+        decision = decide.measure(embedder, subsets or division.test, seed=seed)
+    except decide.NotMeasurableError as error:
+        parallel.say(f"no threshold for same or different: {error}")
+        return embedder, {}
+    return embedder.with_decision(decision), {"operating": decision.as_json()}
 
 
 def _save(directory: pathlib.Path, embedder: Embedder) -> None:

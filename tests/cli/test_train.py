@@ -73,6 +73,11 @@ def test_the_model_and_what_is_beside_it(made, crops, tmp_path, capsys):
     embedder = rj.Embedder.load(made)
     image = crops / "person_0" / "0.png"
     assert embedder([image]).shape == (1, 8)
+    assert results["operating"]["measured_on"] == "validation"
+    assert embedder.known_decision().as_json() == results["operating"]
+    other = crops / "person_1" / "0.png"
+    assert main(["same", str(made), str(image), str(other)]) == 0
+    assert "distance" in capsys.readouterr().out
     query = ["find", made, "--gallery", crops, "--query", image, "--store", tmp_path / "store"]
     assert main([str(word) for word in query]) == 0
     assert "person_0" in capsys.readouterr().out
@@ -90,6 +95,7 @@ def test_a_finished_training_is_told_again(made, crops, capsys):
     assert (made / "embedder.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow  # tests/training/test_loop.py stops and resumes the loop itself
 def test_a_stopped_training_goes_on_to_the_same_model(made, crops, tmp_path, monkeypatch, capsys):
     fit = running.fit
 

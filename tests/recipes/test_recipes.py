@@ -13,8 +13,8 @@ from reid_jax import data, models, pretrained, recipes
 from reid_jax.cli import train as command
 from reid_jax.preprocess import Preprocess
 from reid_jax.recipes import methods
+from reid_jax.recipes.plan import Measured, Plan, planned
 from reid_jax.recipes.remembered import remembered
-from reid_jax.recipes.running import Measured, Plan, planned
 from reid_jax.training import TrainState, schedules
 from reid_jax.training.step import require_outputs
 from reid_jax.training.trainer import example_images
