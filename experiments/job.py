@@ -216,6 +216,7 @@ def results_of(
         num_gallery=found.num_gallery,
         num_valid_queries=found.num_valid_queries,
         metrics=found.metrics,
+        intervals=found.intervals,
         paper=None if job.paper is None else dict(job.paper),
         camera_rule=images.camera_rule,
         command=job.command,

@@ -96,6 +96,13 @@ class Results:
     versions: Annotated[dict[str, str] | None, _is("Python and the packages")]
     machine: Annotated[dict[str, Any] | None, _is("cpu, its cores in use, and the device")]
 
+    features: Annotated[
+        str | None, _is("file of features made elsewhere that was tested; null: the run's network")
+    ] = None
+    intervals: Annotated[
+        dict[str, tuple[float | None, float | None]] | None,
+        _is("95 % intervals of metrics over resampled queries"),
+    ] = None
     num_repeats: Annotated[Count | None, _is("random galleries that were drawn")] = None
     num_left_out: Annotated[Count | None, _is("images that the protocol has no use for")] = None
     distractors: Annotated[

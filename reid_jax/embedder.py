@@ -31,6 +31,7 @@ __all__ = [
     "TEST_MODES",
     "TRAINING_FILE",
     "Embedder",
+    "Images",
     "Scoring",
     "read_training",
 ]
@@ -124,6 +125,9 @@ class Embedder:
                 f"evaluation.distance_weight={self.scoring.distance_weight} needs descriptors, "
                 "which the network does not have without model.ranking: set it to 0"
             )
+        if self.scoring.test_mode == "flip" and self.scores_pairs:
+            name = type(self.model).__name__
+            raise ValueError(f"test_mode=flip is of embeddings, and {name} scores pairs of images")
         if self.scoring.test_mode != "dense_flip":
             return
         if not isinstance(self.model, models.ResNet):
@@ -234,7 +238,8 @@ class Embedder:
             return self._scorer(listed).distance_of
         if getattr(self.model, "test_statistics", "running") == "batch":
             return self._distance_of_sides(listed)
-        return evaluation.feature_distances(self._embedded(self.embed, listed))
+        known = self(images) if isinstance(images, Source) else self._embedded(self.embed, listed)
+        return evaluation.feature_distances(known)
 
     def _scorer(self, images: ImageList) -> evaluation.PairScorer:
         embed_parts, score = pair_functions(self.model, self.preprocess, self.scoring)

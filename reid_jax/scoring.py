@@ -17,7 +17,7 @@ from reid_jax.preprocess import Preprocess
 
 __all__ = ["STRIDE", "TEST_MODES", "Embed", "Scoring", "embed_function", "pair_functions"]
 
-TEST_MODES = ("single", "dense_flip")
+TEST_MODES = ("single", "dense_flip", "flip")
 STRIDE = 32
 """Pixels of the image for each position of a ResNet's last map."""
 
@@ -34,8 +34,9 @@ class Scoring:
 
     Attributes:
         normalise: scales embeddings to unit length.
-        test_mode: 'single' looks at the image resized to the network's input; 'dense_flip' at all
-            of the stored size and its mirror image, by the sum of unit vectors from each place
+        test_mode: 'single' looks at the image resized to the network's input; 'flip' takes the mean
+            of its embedding and of its mirror image's, before `normalise`; 'dense_flip' looks at
+            all of the stored size and its mirror image, by the sum of unit vectors from each place
             (ResNet; the identif_verif authors' code on Market-1501).
         batch_size: images of one call.
         distance_weight: of the inverse distance of descriptors in the score of a pair, beside its
@@ -67,9 +68,15 @@ def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -
     # Cached, so that embedders of one network with other variables share what is compiled.
     finish = unit_rows if scoring.normalise else lambda embeddings: embeddings
 
-    def once(variables: Any, images: jax.Array) -> jax.Array:
+    def raw(variables: Any, images: jax.Array) -> jax.Array:
         taps: Any = model.apply(variables, preprocess.test(images), train=False)
-        return finish(taps["embedding"])
+        return taps["embedding"]
+
+    def once(variables: Any, images: jax.Array) -> jax.Array:
+        return finish(raw(variables, images))
+
+    def flip(variables: Any, images: jax.Array) -> jax.Array:
+        return finish((raw(variables, images) + raw(variables, jnp.flip(images, 2))) / 2)
 
     def dense_flip(variables: Any, images: jax.Array) -> jax.Array:
         # The window on the last map is that of the training's input.
@@ -82,7 +89,7 @@ def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -
             total = total + unit.sum((1, 2))
         return unit_rows(total)
 
-    return once if scoring.test_mode == "single" else dense_flip
+    return {"single": once, "flip": flip, "dense_flip": dense_flip}[scoring.test_mode]
 
 
 @functools.lru_cache(maxsize=64)

@@ -39,7 +39,8 @@ ALLOWED = {
     | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"}
     | {"decide"},
     "cli": FOUNDATION
-    | {"data", "decide", "evaluation", "embedder", "search", "export", "training", "recipes"},
+    | {"data", "decide", "evaluation", "embedder", "protocols", "search", "export", "training"}
+    | {"recipes"},
 }
 
 
@@ -157,6 +158,7 @@ LATE_IMPORTS = {
     "experiments/tune.py": {"experiments"},
     "reid_jax/cli/__init__.py": {"reid_jax"},
     "reid_jax/cli/embed.py": {"reid_jax"},
+    "reid_jax/cli/evaluate.py": {"reid_jax"},
     "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},
     "reid_jax/cli/same.py": {"reid_jax"},
