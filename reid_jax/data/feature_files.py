@@ -33,6 +33,8 @@ __all__ = ["FeatureList", "aligned_features", "feature_sources", "read_features"
 SIDES = {"query": "query", "gallery": "gallery", "multi_query": "mquery"}
 """What each split is called in a file with sides."""
 
+DAMAGED = (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile)
+
 EXPECTED = (
     "query_f and gallery_f (with query_label, query_cam, gallery_label, gallery_cam), or features "
     "and files (with identities and cameras, as reid-jax embed writes them)"
@@ -80,7 +82,7 @@ def read_features(path: str | os.PathLike) -> dict[str, FeatureList]:
         arrays = readers[path.suffix.lower()](path)
     except NotImplementedError as error:
         raise ValueError(f"{path} is of MATLAB 7.3: save it with -v7, or as .npz") from error
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, scipy.io.matlab.MatReadError) as error:
         raise ValueError(f"{path} cannot be read ({error}): make it again") from error
     sided = any(f"{name}_f" in arrays for name in SIDES.values())
     needed = ("query_f", "gallery_f") if sided else ("features", "files")
@@ -92,11 +94,19 @@ def read_features(path: str | os.PathLike) -> dict[str, FeatureList]:
         )
     if not sided:
         return {"": _list_of(arrays, ("features", "files", "identities", "cameras"), path)}
-    return {
+    lists = {
         split: _list_of(arrays, [f"{name}_{part}" for part in ("f", "files", "label", "cam")], path)
         for split, name in SIDES.items()
         if f"{name}_f" in arrays
     }
+    columns = {split: found.features.shape[1] for split, found in lists.items()}
+    if len(set(columns.values())) > 1:
+        told = ", ".join(f"{split} {number}" for split, number in columns.items())
+        raise ValueError(
+            f"{path}: the features have different numbers of columns ({told}): all must come from "
+            "one model"
+        )
+    return lists
 
 
 def aligned_features(
@@ -200,7 +210,7 @@ def feature_sources(
 
 
 def _npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as archive:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
@@ -215,7 +225,8 @@ def _h5(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _mat(path: pathlib.Path) -> dict[str, np.ndarray]:
-    arrays = scipy.io.loadmat(path)
+    with open(path, "rb") as file:
+        arrays = scipy.io.loadmat(file)
     return {name: array for name, array in arrays.items() if not name.startswith("__")}
 
 
@@ -237,8 +248,9 @@ def _list_of(
         )
     columns: list[np.ndarray | None] = []
     for name in labels:
-        # MATLAB has no vectors: [1, N] or [N, 1].
+        # MATLAB has no vectors, [1, N] or [N, 1], and nothing for texts that are all empty.
         column = np.asarray(arrays[name]).reshape(-1) if name in arrays else None
+        column = None if column is None or not len(column) else column
         if column is not None and len(column) != len(features):
             raise ValueError(
                 f"{path}: {name} has {len(column):,} entries, and {key} {len(features):,} rows: "
