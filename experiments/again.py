@@ -18,7 +18,7 @@ from reid_jax import data, parallel
 from reid_jax.embedder import Embedder
 from reid_jax.protocols import Embeds, EmbedsOnce, GivenFeatures, Refinement
 
-__all__ = ["evaluation_of", "evaluations_of"]
+__all__ = ["evaluation_of", "evaluations_of", "file_name", "tested_config"]
 
 OF_FEATURES = {"normalise", "num_repeats"} | {f.name for f in dataclasses.fields(Refinement)}
 """Keys of the section evaluation that have a meaning without a network."""
@@ -66,12 +66,12 @@ def evaluations_of(
     run_dir = epath.Path(options.workdir).expanduser()
     record = workdir.read_record(run_dir)
     own = from_dict(record["config"])
-    given = None if options.features is None else _Given(options.features)
+    given = None if options.features is None else Given(options.features)
     tests = []
     for name in dict.fromkeys(options.protocols) or (None,):
-        config = _tested(own, options, name)
+        config = tested_config(own, options, name)
         split = _split(record["split"], config, options.split)
-        path = run_dir / _name(own, config, split, given)
+        path = run_dir / file_name(own, config, split, given)
         tests.append((config, split, path))
     if reuse and all(_is_newer(path, run_dir / "results.json") for _, _, path in tests):
         yield from ((workdir.read_results(path), path) for _, _, path in tests)
@@ -119,7 +119,7 @@ def evaluations_of(
         yield results, path
 
 
-class _Given:
+class Given:
     """A file of features made elsewhere, and a name for it that changes with its content."""
 
     def __init__(self, file: str) -> None:
@@ -130,7 +130,7 @@ class _Given:
 
 
 def _embedder(
-    run_dir: epath.Path, own: Config, config: Config, opened: dict[str, Any], given: _Given | None
+    run_dir: epath.Path, own: Config, config: Config, opened: dict[str, Any], given: Given | None
 ) -> Embeds:
     """What is evaluated, with the scoring of the config."""
     if given is None:
@@ -149,7 +149,7 @@ def _embedder(
     return GivenFeatures(of_sources, where=str(given.path), normalise=config.evaluation.normalise)
 
 
-def _of_training(embedder: Embeds, trained: Results | None, given: _Given | None) -> dict[str, Any]:
+def _of_training(embedder: Embeds, trained: Results | None, given: Given | None) -> dict[str, Any]:
     """What results say of the training of the network that was tested."""
     if given is not None:
         return {"steps": None, "num_devices": None, "weights": None, "features": given.name}
@@ -163,8 +163,17 @@ def _is_newer(path: epath.Path, results: epath.Path) -> bool:
     return path.exists() and path.stat().mtime >= results.stat().mtime
 
 
-def _tested(own: Config, options: EvaluateOptions, protocol: str | None) -> Config:
-    """The run's config with what is tested in the place of its own."""
+def tested_config(own: Config, options: EvaluateOptions, protocol: str | None) -> Config:
+    """The run's config with what is tested in the place of its own.
+
+    Args:
+        own: the run's.
+        options: of the evaluation.
+        protocol: one of its protocols; None is the run's own.
+
+    Raises:
+        ValueError: for what an evaluation cannot change, or not with features.
+    """
     others = [override for override in options.overrides if not override.startswith("evaluation.")]
     if others:
         raise ValueError(
@@ -213,8 +222,15 @@ def _split(of_run: int, config: Config, asked: int | None) -> int:
     return asked
 
 
-def _name(own: Config, config: Config, split: int, given: _Given | None) -> str:
-    """A file's name of its own for whatever the results depend on."""
+def file_name(own: Config, config: Config, split: int, given: Given | None) -> str:
+    """The name of the file of results, one of its own for whatever they depend on.
+
+    Args:
+        own: the run's config.
+        config: of the evaluation.
+        split: number of the partition's split.
+        given: features in the place of the run's network.
+    """
     parts = ["evaluation", sources.tested_dataset(config)]
     if config.data.partition:
         parts += [config.data.partition, f"split_{split}"]
