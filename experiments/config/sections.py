@@ -26,7 +26,6 @@ __all__ = [
     "Sampler",
     "Train",
     "annotations",
-    "changed",
     "check",
 ]
 
@@ -484,25 +483,6 @@ def _refuse_others(
                 f"{section}.{key} belongs to {owners}, and {what} is {owner}: set {section}.{key} "
                 "to none"
             )
-
-
-def changed(config: Config, **changes: Any) -> Config:
-    """The config with other values; only the result has to be right, no step on the way to it.
-
-    Args:
-        config: is left as it is.
-        **changes: `objective=` and `dataset=` by value; of a section a mapping of its changed
-            keys, or the whole section anew.
-    """
-    return dataclasses.replace(
-        config,
-        **{
-            name: dataclasses.replace(getattr(config, name), **change)
-            if isinstance(change, Mapping)
-            else change
-            for name, change in changes.items()
-        },
-    )
 
 
 @functools.cache

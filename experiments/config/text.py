@@ -9,13 +9,13 @@ from typing import Any
 
 from etils import epath
 
+from experiments.config.changes import changed
 from experiments.config.sections import (
     LOSS_KEYS,
     MODEL_KEYS,
     SECTIONS,
     Config,
     annotations,
-    changed,
 )
 from experiments.config.values import among, checked, limits_text, parsed, type_text
 
