@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from reid_jax import evaluation, schema
-from reid_jax.distances import squared_euclidean
 
 __all__ = ["Refinement"]
 
@@ -111,7 +110,9 @@ class Refinement:
         """
         kept = gallery_identities != schema.JUNK
         if not self.rerank:
-            found = np.asarray(squared_euclidean(query_features, gallery_features[kept]))
+            both = np.concatenate([query_features, gallery_features[kept]])
+            sides = np.split(np.arange(len(both)), [len(query_features)])
+            found = evaluation.feature_distances(both)(*sides)
         else:
             found = evaluation.k_reciprocal_rerank(
                 query_features,

@@ -132,6 +132,16 @@ def test_pools_of_one_gallery_are_re_ranked(market):
     found = refined("single-shot-one-direction", RERANK).evaluate(given, subsets)
     expected = evaluation.single_shot_one_direction(distance_of, pool, num_repeats=1, seed=0)
     assert found.metrics == evaluation.metrics(expected.result)
+    expanded = refined("single-shot-one-direction", Refinement(expand=2)).evaluate(given, subsets)
+
+    def to_means(query_rows, gallery_rows):
+        near = features[gallery_rows]
+        mean = evaluation.expanded_queries(features[query_rows], near, number=2, normalise=True)
+        return ((mean[:, None] - near) ** 2).sum(-1)
+
+    direct = evaluation.single_shot_one_direction(to_means, pool, num_repeats=1, seed=0)
+    assert expanded.metrics == evaluation.metrics(direct.result)
+    assert expanded.lists.distances.dtype == np.float64
     assert found.intervals["rank1"][0] <= found.metrics["rank1"] <= found.intervals["rank1"][1]
 
 
