@@ -11,11 +11,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax import evaluation
+from reid_jax import evaluation, models
 from reid_jax.distances import unit_rows
 from reid_jax.preprocess import Preprocess
 
-__all__ = ["STRIDE", "TEST_MODES", "Embed", "Scoring", "embed_function", "pair_functions"]
+__all__ = [
+    "STRIDE",
+    "TEST_MODES",
+    "Embed",
+    "Scoring",
+    "check_scoring",
+    "embed_function",
+    "pair_functions",
+]
 
 TEST_MODES = ("single", "dense_flip", "flip")
 STRIDE = 32
@@ -60,6 +68,60 @@ class Scoring:
     def __post_init__(self) -> None:
         if self.test_mode not in TEST_MODES:
             raise ValueError(f"test_mode is {self.test_mode!r}; known: {', '.join(TEST_MODES)}")
+
+
+def check_scoring(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -> None:
+    """Refuses what a network cannot do at test.
+
+    Args:
+        model: the network.
+        preprocess: what it sees of an image.
+        scoring: how images are to be embedded and compared.
+
+    Raises:
+        ValueError: if the test mode, or the scoring of pairs, does not fit the network.
+    """
+    scores_pairs = getattr(model, "scores_pairs", False)
+    shortlist = scoring.shortlist
+    if shortlist and not scores_pairs:
+        raise ValueError(
+            f"{type(model).__name__} compares embeddings, which takes no shortlist: leave "
+            "the shortlist out"
+        )
+    has_descriptors = getattr(model, "ranking", False)
+    if shortlist and not has_descriptors:
+        raise ValueError(
+            f"a shortlist of {shortlist} is chosen by descriptors, which the network does not "
+            "have without model.ranking: score all pairs with evaluation.shortlist=0"
+        )
+    if scores_pairs and scoring.distance_weight and not has_descriptors:
+        raise ValueError(
+            f"evaluation.distance_weight={scoring.distance_weight} needs descriptors, "
+            "which the network does not have without model.ranking: set it to 0"
+        )
+    if scoring.test_mode == "flip" and scores_pairs:
+        raise ValueError(
+            f"test_mode=flip is of embeddings, and {type(model).__name__} scores pairs of images: "
+            "take test_mode=single"
+        )
+    if scoring.test_mode != "dense_flip":
+        return
+    if not isinstance(model, models.ResNet):
+        raise ValueError(
+            "test_mode=dense_flip sums over the places of a ResNet's last map, and the network "
+            f"is {type(model).__name__}: take test_mode=single"
+        )
+    if model.neck or model.last_stride != 2:
+        raise ValueError(
+            "test_mode=dense_flip sums unit vectors of a last map that is 1 / 32 of the image, "
+            f"and the network has neck={model.neck}, last_stride={model.last_stride}:"
+            " take test_mode=single"
+        )
+    if any(side < STRIDE for side in preprocess.input_size):
+        raise ValueError(
+            f"test_mode=dense_flip needs an input of {STRIDE} pixels each way, got "
+            f"{preprocess.input_size}"
+        )
 
 
 @functools.lru_cache(maxsize=64)

@@ -25,7 +25,7 @@ ALLOWED = {
     **dict.fromkeys(MIDDLE, FOUNDATION),
     "preprocess": FOUNDATION | {"augment"},
     "objectives": FOUNDATION | {"losses"},
-    "scoring": FOUNDATION | {"evaluation", "preprocess"},
+    "scoring": FOUNDATION | {"evaluation", "models", "preprocess"},
     "embedder": FOUNDATION | MIDDLE | {"preprocess", "scoring"},
     "training": FOUNDATION | MIDDLE | {"preprocess", "objectives", "embedder", "scoring"},
     "protocols": FOUNDATION | {"data", "evaluation", "embedder"},

@@ -60,12 +60,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="test on people or files that were trained on too; the result says so",
     )
+    parser.add_argument(
+        "--save",
+        action="store_true",
+        help="measure thresholds and a probability on these people too, and keep them in the model",
+    )
     parser.add_argument("--json", metavar="FILE", help="write JSON; - is the standard output")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     model, data = _inputs(arguments)
+    if arguments.save and (model is None or arguments.flip or arguments.no_normalise):
+        raise ValueError(
+            "--save keeps thresholds of the distances of MODEL as it is: leave out --features, "
+            "--flip and --no_normalise"
+        )
     # Imported here: --help answers without JAX.
     from reid_jax.cli import evaluating
     from reid_jax.files import write_atomically
@@ -81,6 +91,11 @@ def run(arguments: argparse.Namespace) -> int:
         normalise=False if arguments.no_normalise else None,
         allow_overlap=arguments.allow_overlap,
     )
+    told = ""
+    if arguments.save:
+        if any("overlap" in one.details for one in found):
+            raise ValueError("--save: people were trained on, whose distances are not of others")
+        told = evaluating.saved_decision(model, data)
     tested = {"model": model, "features": arguments.features, "data": data}
     text = json.dumps({**tested, **evaluating.as_json(found)}, indent=2, allow_nan=False) + "\n"
     if arguments.json == "-":
@@ -88,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.json:
         write_atomically(pathlib.Path(arguments.json).expanduser(), text)
-    sys.stdout.write(evaluating.as_text(found))
+    sys.stdout.write(evaluating.as_text(found) + told)
     return 0
 
 

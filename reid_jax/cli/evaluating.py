@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from reid_jax import data, evaluation
+from reid_jax import data, decide, evaluation
 from reid_jax.cli.shared import open_model
 from reid_jax.data import Source
+from reid_jax.embedder import TRAINING_FILE
 from reid_jax.protocols import (
     PROTOCOLS,
     Embeds,
@@ -23,7 +24,7 @@ from reid_jax.protocols import (
     Refinement,
 )
 
-__all__ = ["as_json", "as_text", "evaluations"]
+__all__ = ["as_json", "as_text", "evaluations", "saved_decision"]
 
 COLUMNS = ("rank1", "rank5", "rank10", "rank20", "map_step", "map_trapezoid", "minp")
 
@@ -109,6 +110,34 @@ def _given(
     rows["test"] = np.concatenate([rows["query"], rows["gallery"]])
     known = [(subsets[name], found) for name, found in rows.items()]
     return GivenFeatures(known, where=file, normalise=normalise), subsets
+
+
+def saved_decision(model: str | None, path: str | None) -> str:
+    """Measures where the distances tell one person from two, and keeps it in the model.
+
+    Args:
+        model: saved model or work directory of a training.
+        path: of images of people that were kept apart.
+
+    Returns:
+        A line about it.
+
+    Raises:
+        ValueError: if nothing can be measured on these images.
+    """
+    assert model is not None
+    assert path is not None
+    embedder = open_model(model)
+    decision = decide.measure(embedder, data.with_test_side(data.open_splits(path)))
+    directory = pathlib.Path(model).expanduser()
+    if (directory / TRAINING_FILE).exists():
+        decide.write(directory, decision)
+    else:
+        embedder.with_decision(decision).save(directory)
+    return (
+        f"{model} keeps the threshold {decision.threshold(None):.4f}, where both errors are "
+        f"{100 * decision.equal_error.rate:.1f} %; measured on {decision.origin}\n"
+    )
 
 
 # Output ----------------------------------------------------------------------------------------

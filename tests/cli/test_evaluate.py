@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from search_parts import PEOPLE, make_embedder, write
 
-from reid_jax import data
+from reid_jax import data, decide
 from reid_jax.cli import main
 from reid_jax.embedder import Embedder
 from reid_jax.protocols import PROTOCOLS, Refinement
@@ -207,3 +207,17 @@ def test_people_that_were_trained_on_are_refused(photos, tmp_path, capsys):
     assert one["overlap"]["people"] == 4
     assert run(tmp_path / "model", photos, "--allow_overlap") == 0
     assert "not a fair test: 4 of 4 people" in capsys.readouterr().out
+    assert run(tmp_path / "model", photos, "--allow_overlap", "--save") == 1
+    assert "people were trained on, whose" in capsys.readouterr().err
+
+
+def test_thresholds_are_kept_in_the_model(photos, tmp_path, capsys):
+    make_embedder().save(tmp_path / "model")
+    assert Embedder.load(tmp_path / "model").decision is None
+    assert run(tmp_path / "model", photos, "--rerank", "--save") == 0
+    kept = Embedder.load(tmp_path / "model").decision
+    assert kept == decide.measure(make_embedder(), subsets(photos))
+    assert f"keeps the threshold {kept.threshold(None):.4f}" in capsys.readouterr().out
+    for option in ("--flip", "--no_normalise"):
+        assert run(tmp_path / "model", photos, "--save", option) == 1
+        assert "leave out --features, --flip and" in capsys.readouterr().err
