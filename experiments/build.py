@@ -343,7 +343,9 @@ def protocol(config: Config, name: str = "") -> protocols.Protocol:
     if name not in protocols.PROTOCOLS:
         known = ", ".join(protocols.PROTOCOLS)
         raise ValueError(f"unknown protocol {name!r}; known: {known}")
-    found = protocols.PROTOCOLS[name]
+    names = [field.name for field in dataclasses.fields(protocols.Refinement)]
+    refinement = protocols.Refinement(**{key: getattr(config.evaluation, key) for key in names})
+    found = dataclasses.replace(protocols.PROTOCOLS[name], refinement=refinement)
     if hasattr(found, "num_repeats"):
         found = dataclasses.replace(found, num_repeats=config.evaluation.num_repeats)
     return found

@@ -15,6 +15,7 @@ from experiments.papers import method_of
 from experiments.start import Start, earlier_trainings
 from experiments.workdir import Results
 from reid_jax import data, decide, parallel, report
+from reid_jax.checkpoint import has_checkpoint
 from reid_jax.embedder import Embedder
 from reid_jax.evaluation import Decision
 from reid_jax.protocols import Evaluation, Protocol
@@ -164,10 +165,7 @@ def measured(embedder: Embedder, found: Evaluation, images: sources.Images) -> D
 
 def _claim(job: Job) -> None:
     """Makes sure that the work directory is this run's, and records what the run is."""
-    last = job.workdir / "checkpoints" / "last"
-    started = (job.workdir / "results.json").exists() or (
-        last.is_dir() and any(step.name.isdigit() for step in last.iterdir())
-    )
+    started = (job.workdir / "results.json").exists() or has_checkpoint(job.workdir)
     workdir.claim(
         job.workdir,
         {
@@ -216,6 +214,7 @@ def results_of(
         num_gallery=found.num_gallery,
         num_valid_queries=found.num_valid_queries,
         metrics=found.metrics,
+        intervals=found.intervals,
         paper=None if job.paper is None else dict(job.paper),
         camera_rule=images.camera_rule,
         command=job.command,

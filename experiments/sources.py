@@ -42,13 +42,13 @@ class Described:
     Attributes:
         data_source: 'official', 'custom' or 'stand-in'.
         tested: name of the data set that is tested on.
-        trained_on: names of those that are trained on, joined by +.
+        trained_on: names of those that are trained on, joined by +; None: not known.
         camera_rule: 'off' where the data set was prepared with the rule turned off, else None.
     """
 
     data_source: str
     tested: str
-    trained_on: str
+    trained_on: str | None
     camera_rule: str | None
 
 
@@ -133,23 +133,38 @@ def data_source(data_dir: epath.PathLike, config: Config, protocol: Protocol) ->
 
 
 def subsets(
-    data_dir: epath.PathLike, config: Config, protocol: Protocol, *, split: int
+    data_dir: epath.PathLike,
+    config: Config,
+    protocol: Protocol,
+    *,
+    split: int,
+    opened: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a protocol compares: a source for each of its needs, and the queries of Oxford5k.
+
+    Args:
+        data_dir: where the data set is prepared.
+        config: says what is tested.
+        protocol: with its needs.
+        split: number of the split of the partition.
+        opened: what other protocols compare of the same data, which is not opened again.
 
     Raises:
         ValueError: for a data set without what the protocol needs.
     """
+    opened = opened or {}
     own = [name for name in protocol.needs if name not in ("distractors", "queries")]
     tested = tested_dataset(config)
     _require(protocol, own, data_dir, config, split)
+    found = {name: opened[name] for name in protocol.needs if name in opened}
+    new = [name for name in own if name not in opened]
     if tested != config.dataset:
-        found: dict[str, Any] = {name: data.open_split(data_dir, tested, name) for name in own}
-    else:
-        found = dict(open_images(data_dir, config, own, split=split))
-    if "queries" in protocol.needs:
+        found |= {name: data.open_split(data_dir, tested, name) for name in new}
+    elif new:
+        found |= open_images(data_dir, config, new, split=split)
+    if "queries" in protocol.needs and "queries" not in opened:
         found["queries"] = data.landmark_queries(data_dir, found["images"])
-    if "distractors" in protocol.needs:
+    if "distractors" in protocol.needs and "distractors" not in opened:
         found["distractors"] = data.open_split(data_dir, DISTRACTORS, "gallery")
     return found
 

@@ -22,6 +22,7 @@ _SAME_KIND = (
     "protocol",
     "shortlist",
     "camera_rule",
+    "features",
     "scale",
 )
 
@@ -82,6 +83,8 @@ def summary_table(results: Results) -> report.Table:
     if results.shortlist and "shortlist" not in results.protocol:
         parts.append(f"shortlist {results.shortlist}")
     parts.append(f"{results.scale} scale")
+    if results.features:
+        parts[-1] = f"features of {results.features}"
     if results.overlap:
         parts.append(
             f"{results.overlap['people']} of {results.overlap['test_people']} test identities and "
@@ -96,7 +99,8 @@ def summary_table(results: Results) -> report.Table:
     columns += [name for name in of_all if name not in columns]
     rows = []
     for prefix, number in sizes.items():
-        label = results.exp
+        _, plus, options = results.protocol.partition("+")
+        label = results.exp + plus + options
         if results.distractors and results.num_gallery is not None:
             label = f"{results.num_gallery - max(sizes.values()) + number:,} gallery images"
         row: dict[str, Any] = {
@@ -106,7 +110,17 @@ def summary_table(results: Results) -> report.Table:
         if results.paper and not prefix:
             row["paper"] = results.paper
         rows.append(row)
-    return report.Table(", ".join(parts), columns, rows, data_source=results.data_source)
+    notes = interval_notes(results.intervals or {})
+    return report.Table(", ".join(parts), columns, rows, notes, data_source=results.data_source)
+
+
+def interval_notes(intervals: Mapping[str, tuple[float | None, float | None]]) -> list[str]:
+    """A line that says the intervals of metrics; none where there are none."""
+    told = [
+        f"{report.METRIC_HEADINGS[name]} {report.percent(low)} to {report.percent(high)}"
+        for name, (low, high) in intervals.items()
+    ]
+    return [f"95 % of resampled queries: {', '.join(told)}"] if told else []
 
 
 def _with_spread(results: Results, name: str) -> Any:

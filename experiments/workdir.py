@@ -24,7 +24,7 @@ from experiments.config.values import checked
 from experiments.provenance import commit, versions
 from reid_jax import parallel, report
 from reid_jax.evaluation import Decision
-from reid_jax.files import flattened, write_atomically
+from reid_jax.files import differences, flattened, write_atomically
 from reid_jax.training.logs import salvage_metrics
 
 __all__ = [
@@ -96,6 +96,13 @@ class Results:
     versions: Annotated[dict[str, str] | None, _is("Python and the packages")]
     machine: Annotated[dict[str, Any] | None, _is("cpu, its cores in use, and the device")]
 
+    features: Annotated[
+        str | None, _is("file of features made elsewhere that was tested; null: the run's network")
+    ] = None
+    intervals: Annotated[
+        dict[str, tuple[float | None, float | None]] | None,
+        _is("95 % intervals of metrics over resampled queries"),
+    ] = None
     num_repeats: Annotated[Count | None, _is("random galleries that were drawn")] = None
     num_left_out: Annotated[Count | None, _is("images that the protocol has no use for")] = None
     distractors: Annotated[
@@ -228,16 +235,10 @@ def claim(workdir: epath.PathLike, record: Mapping[str, Any], *, started: bool) 
 
 
 def _compare(workdir: epath.PathLike, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    known, asked = (
-        flattened({name: record.get(name) for name in _IDENTITY}) for record in (there, here)
-    )
-    if known.keys() != asked.keys():
+    known, asked = ({name: record.get(name) for name in _IDENTITY} for record in (there, here))
+    if flattened(known).keys() != flattened(asked).keys():
         raise ValueError(f"{workdir} was made by another version of this program: {_AGAIN}.")
-    differing = [
-        f"{name}: {known[name]} there, {value} here"
-        for name, value in asked.items()
-        if known[name] != value
-    ]
+    differing = differences(known, asked)
     if differing:
         raise ValueError(
             f"{workdir} belongs to another run:\n  "

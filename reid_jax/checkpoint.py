@@ -13,7 +13,7 @@ from etils import epath
 
 from reid_jax import parallel
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "has_checkpoint"]
 
 logger = logging.getLogger(__name__)
 
@@ -178,6 +178,16 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardRestore(numpy_template))
         state = self._managers[kind].restore(step, args=args)["state"]
         return jax.tree.map(_same_shape, state, numpy_template)
+
+
+def has_checkpoint(workdir: epath.PathLike) -> bool:
+    """Whether a training in a work directory has saved a state, without opening it.
+
+    Args:
+        workdir: may be absent.
+    """
+    last = epath.Path(workdir) / "checkpoints" / "last"
+    return last.is_dir() and any(step.name.isdigit() for step in last.iterdir())
 
 
 def _manager(path: epath.Path, *, max_to_keep: int) -> ocp.CheckpointManager:

@@ -23,7 +23,14 @@ from reid_jax.distances import squared_euclidean
 from reid_jax.evaluation import Decision, Verdict
 from reid_jax.files import read_json, write_atomically
 from reid_jax.preprocess import Preprocess
-from reid_jax.scoring import STRIDE, TEST_MODES, Embed, Scoring, embed_function, pair_functions
+from reid_jax.scoring import (
+    TEST_MODES,
+    Embed,
+    Scoring,
+    check_scoring,
+    embed_function,
+    pair_functions,
+)
 
 __all__ = [
     "DECISION_FILE",
@@ -31,6 +38,7 @@ __all__ = [
     "TEST_MODES",
     "TRAINING_FILE",
     "Embedder",
+    "Images",
     "Scoring",
     "read_training",
 ]
@@ -107,41 +115,7 @@ class Embedder:
         Raises:
             ValueError: if the test mode, or the scoring of pairs, does not fit the network.
         """
-        shortlist = self.scoring.shortlist
-        if shortlist and not self.scores_pairs:
-            raise ValueError(
-                f"{type(self.model).__name__} compares embeddings, which takes no shortlist: leave "
-                "the shortlist out"
-            )
-        has_descriptors = getattr(self.model, "ranking", False)
-        if shortlist and not has_descriptors:
-            raise ValueError(
-                f"a shortlist of {shortlist} is chosen by descriptors, which the network does not "
-                "have without model.ranking: score all pairs with evaluation.shortlist=0"
-            )
-        if self.scores_pairs and self.scoring.distance_weight and not has_descriptors:
-            raise ValueError(
-                f"evaluation.distance_weight={self.scoring.distance_weight} needs descriptors, "
-                "which the network does not have without model.ranking: set it to 0"
-            )
-        if self.scoring.test_mode != "dense_flip":
-            return
-        if not isinstance(self.model, models.ResNet):
-            raise ValueError(
-                "test_mode=dense_flip sums over the places of a ResNet's last map, and the network "
-                f"is {type(self.model).__name__}: take test_mode=single"
-            )
-        if self.model.neck or self.model.last_stride != 2:
-            raise ValueError(
-                "test_mode=dense_flip sums unit vectors of a last map that is 1 / 32 of the image, "
-                f"and the network has neck={self.model.neck}, last_stride={self.model.last_stride}:"
-                " take test_mode=single"
-            )
-        if any(side < STRIDE for side in self.preprocess.input_size):
-            raise ValueError(
-                f"test_mode=dense_flip needs an input of {STRIDE} pixels each way, got "
-                f"{self.preprocess.input_size}"
-            )
+        check_scoring(self.model, self.preprocess, self.scoring)
 
     # Embeddings --------------------------------------------------------------------------------
 
@@ -234,7 +208,8 @@ class Embedder:
             return self._scorer(listed).distance_of
         if getattr(self.model, "test_statistics", "running") == "batch":
             return self._distance_of_sides(listed)
-        return evaluation.feature_distances(self._embedded(self.embed, listed))
+        known = self(images) if isinstance(images, Source) else self._embedded(self.embed, listed)
+        return evaluation.feature_distances(known)
 
     def _scorer(self, images: ImageList) -> evaluation.PairScorer:
         embed_parts, score = pair_functions(self.model, self.preprocess, self.scoring)

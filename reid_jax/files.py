@@ -9,7 +9,7 @@ from typing import Any
 
 from etils import epath
 
-__all__ = ["flattened", "read_json", "write_atomically"]
+__all__ = ["differences", "flattened", "read_json", "write_atomically"]
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:
@@ -51,6 +51,24 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+    """What two trees do not have in common, for a message.
+
+    Args:
+        there: a record; what it has more is not looked at.
+        here: what is compared with it.
+
+    Returns:
+        A line for each value, by its name with dots.
+    """
+    known = flattened(there)
+    return [
+        f"{name}: {known.get(name)} there, {value} here"
+        for name, value in flattened(here).items()
+        if known.get(name) != value
+    ]
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:

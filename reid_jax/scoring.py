@@ -11,13 +11,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from reid_jax import evaluation
+from reid_jax import evaluation, models
 from reid_jax.distances import unit_rows
 from reid_jax.preprocess import Preprocess
 
-__all__ = ["STRIDE", "TEST_MODES", "Embed", "Scoring", "embed_function", "pair_functions"]
+__all__ = [
+    "STRIDE",
+    "TEST_MODES",
+    "Embed",
+    "Scoring",
+    "check_scoring",
+    "embed_function",
+    "pair_functions",
+]
 
-TEST_MODES = ("single", "dense_flip")
+TEST_MODES = ("single", "dense_flip", "flip")
 STRIDE = 32
 """Pixels of the image for each position of a ResNet's last map."""
 
@@ -34,8 +42,9 @@ class Scoring:
 
     Attributes:
         normalise: scales embeddings to unit length.
-        test_mode: 'single' looks at the image resized to the network's input; 'dense_flip' at all
-            of the stored size and its mirror image, by the sum of unit vectors from each place
+        test_mode: 'single' looks at the image resized to the network's input; 'flip' takes the mean
+            of its embedding and of its mirror image's, before `normalise`; 'dense_flip' looks at
+            all of the stored size and its mirror image, by the sum of unit vectors from each place
             (ResNet; the identif_verif authors' code on Market-1501).
         batch_size: images of one call.
         distance_weight: of the inverse distance of descriptors in the score of a pair, beside its
@@ -61,15 +70,75 @@ class Scoring:
             raise ValueError(f"test_mode is {self.test_mode!r}; known: {', '.join(TEST_MODES)}")
 
 
+def check_scoring(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -> None:
+    """Refuses what a network cannot do at test.
+
+    Args:
+        model: the network.
+        preprocess: what it sees of an image.
+        scoring: how images are to be embedded and compared.
+
+    Raises:
+        ValueError: if the test mode, or the scoring of pairs, does not fit the network.
+    """
+    scores_pairs = getattr(model, "scores_pairs", False)
+    shortlist = scoring.shortlist
+    if shortlist and not scores_pairs:
+        raise ValueError(
+            f"{type(model).__name__} compares embeddings, which takes no shortlist: leave "
+            "the shortlist out"
+        )
+    has_descriptors = getattr(model, "ranking", False)
+    if shortlist and not has_descriptors:
+        raise ValueError(
+            f"a shortlist of {shortlist} is chosen by descriptors, which the network does not "
+            "have without model.ranking: score all pairs with evaluation.shortlist=0"
+        )
+    if scores_pairs and scoring.distance_weight and not has_descriptors:
+        raise ValueError(
+            f"evaluation.distance_weight={scoring.distance_weight} needs descriptors, "
+            "which the network does not have without model.ranking: set it to 0"
+        )
+    if scoring.test_mode == "flip" and scores_pairs:
+        raise ValueError(
+            f"test_mode=flip is of embeddings, and {type(model).__name__} scores pairs of images: "
+            "take test_mode=single"
+        )
+    if scoring.test_mode != "dense_flip":
+        return
+    if not isinstance(model, models.ResNet):
+        raise ValueError(
+            "test_mode=dense_flip sums over the places of a ResNet's last map, and the network "
+            f"is {type(model).__name__}: take test_mode=single"
+        )
+    if model.neck or model.last_stride != 2:
+        raise ValueError(
+            "test_mode=dense_flip sums unit vectors of a last map that is 1 / 32 of the image, "
+            f"and the network has neck={model.neck}, last_stride={model.last_stride}:"
+            " take test_mode=single"
+        )
+    if any(side < STRIDE for side in preprocess.input_size):
+        raise ValueError(
+            f"test_mode=dense_flip needs an input of {STRIDE} pixels each way, got "
+            f"{preprocess.input_size}"
+        )
+
+
 @functools.lru_cache(maxsize=64)
 def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -> Embed:
     """The network as a function of one size of images, see `Scoring`."""
     # Cached, so that embedders of one network with other variables share what is compiled.
     finish = unit_rows if scoring.normalise else lambda embeddings: embeddings
 
-    def once(variables: Any, images: jax.Array) -> jax.Array:
+    def raw(variables: Any, images: jax.Array) -> jax.Array:
         taps: Any = model.apply(variables, preprocess.test(images), train=False)
-        return finish(taps["embedding"])
+        return taps["embedding"]
+
+    def once(variables: Any, images: jax.Array) -> jax.Array:
+        return finish(raw(variables, images))
+
+    def flip(variables: Any, images: jax.Array) -> jax.Array:
+        return finish((raw(variables, images) + raw(variables, jnp.flip(images, 2))) / 2)
 
     def dense_flip(variables: Any, images: jax.Array) -> jax.Array:
         # The window on the last map is that of the training's input.
@@ -82,7 +151,7 @@ def embed_function(model: nn.Module, preprocess: Preprocess, scoring: Scoring) -
             total = total + unit.sum((1, 2))
         return unit_rows(total)
 
-    return once if scoring.test_mode == "single" else dense_flip
+    return {"single": once, "flip": flip, "dense_flip": dense_flip}[scoring.test_mode]
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 import pytest
 from etils import epath
 
-from reid_jax.files import flattened, write_atomically
+from reid_jax.files import differences, flattened, write_atomically
 
 
 @pytest.mark.parametrize("content", ["é ± 1\n", b"\x00\xff"])
@@ -37,3 +37,10 @@ def test_flattened_names_every_value():
     tree = {"a": {"b": {"c": 1, "d": None}, "e": {}}, "f": [1, 2]}
     assert flattened(tree) == {"a.b.c": 1, "a.b.d": None, "a.e": {}, "f": [1, 2]}
     assert flattened({}) == {}
+
+
+def test_differences_are_named_from_here():
+    there = {"a": 1, "b": {"c": 2, "d": {}}, "more": 3}
+    here = {"a": 1, "b": {"c": 4, "d": {}, "e": 5}}
+    assert differences(there, here) == ["b.c: 2 there, 4 here", "b.e: None there, 5 here"]
+    assert differences(there, there) == []

@@ -25,7 +25,7 @@ ALLOWED = {
     **dict.fromkeys(MIDDLE, FOUNDATION),
     "preprocess": FOUNDATION | {"augment"},
     "objectives": FOUNDATION | {"losses"},
-    "scoring": FOUNDATION | {"evaluation", "preprocess"},
+    "scoring": FOUNDATION | {"evaluation", "models", "preprocess"},
     "embedder": FOUNDATION | MIDDLE | {"preprocess", "scoring"},
     "training": FOUNDATION | MIDDLE | {"preprocess", "objectives", "embedder", "scoring"},
     "protocols": FOUNDATION | {"data", "evaluation", "embedder"},
@@ -39,7 +39,8 @@ ALLOWED = {
     | {"preprocess", "objectives", "scoring", "embedder", "training", "protocols", "report"}
     | {"decide"},
     "cli": FOUNDATION
-    | {"data", "decide", "evaluation", "embedder", "search", "export", "training", "recipes"},
+    | {"data", "decide", "evaluation", "embedder", "protocols", "search", "export", "training"}
+    | {"recipes"},
 }
 
 
@@ -157,6 +158,7 @@ LATE_IMPORTS = {
     "experiments/tune.py": {"experiments"},
     "reid_jax/cli/__init__.py": {"reid_jax"},
     "reid_jax/cli/embed.py": {"reid_jax"},
+    "reid_jax/cli/evaluate.py": {"reid_jax"},
     "reid_jax/cli/export.py": {"reid_jax"},
     "reid_jax/cli/find.py": {"reid_jax"},
     "reid_jax/cli/same.py": {"reid_jax"},

@@ -4,6 +4,7 @@ A `Config` is checked when it is made, by `dataclasses.replace` too, and never c
 `python -m experiments.config` prints `docs/config.md`.
 """
 
+from experiments.config.changes import changed
 from experiments.config.sections import (
     LOSS_KEYS,
     MODEL_KEYS,
@@ -17,7 +18,6 @@ from experiments.config.sections import (
     Optimizer,
     Sampler,
     Train,
-    changed,
     check,
 )
 from experiments.config.text import (

@@ -26,7 +26,6 @@ __all__ = [
     "Sampler",
     "Train",
     "annotations",
-    "changed",
     "check",
 ]
 
@@ -334,10 +333,22 @@ class Evaluation(_Section):
     ]
     dataset: Annotated[str, _is("another data set to test on; empty: that of the run")] = ""
     test_mode: Annotated[
-        Literal["single", "dense_flip"],
-        _is("looks at the resized image, or at all places of it and its mirror image (ResNet)"),
+        Literal["single", "dense_flip", "flip"],
+        _is(
+            "looks at the resized image, at all places of it and its mirror image (ResNet), or at "
+            "it and its mirror image"
+        ),
     ] = "single"
     normalise: Annotated[bool, _is("embeddings to unit length")] = True
+    expand: Annotated[
+        Zero, _is("nearest images that a query is averaged with before the ranking; 0: none")
+    ] = 0
+    rerank: Annotated[bool, _is("re-ranks by k-reciprocal neighbours")] = False
+    rerank_k1: Annotated[One, _is("neighbours of the reciprocal sets")] = 20
+    rerank_k2: Annotated[One, _is("rows averaged by the re-ranking's own expansion")] = 6
+    rerank_lambda: Annotated[
+        Annotated[float, Meta(ge=0, le=1)], _is("weight of the original distance in the re-ranked")
+    ] = 0.3
     num_repeats: Annotated[One, _is("random galleries, where a protocol draws them")] = 1
     batch_size: Annotated[One, _is("images that are embedded at once")] = 64
     pairs_per_block: Annotated[One, _is("pairs that are scored at once (csn)")] = 256
@@ -472,25 +483,6 @@ def _refuse_others(
                 f"{section}.{key} belongs to {owners}, and {what} is {owner}: set {section}.{key} "
                 "to none"
             )
-
-
-def changed(config: Config, **changes: Any) -> Config:
-    """The config with other values; only the result has to be right, no step on the way to it.
-
-    Args:
-        config: is left as it is.
-        **changes: `objective=` and `dataset=` by value; of a section a mapping of its changed
-            keys, or the whole section anew.
-    """
-    return dataclasses.replace(
-        config,
-        **{
-            name: dataclasses.replace(getattr(config, name), **change)
-            if isinstance(change, Mapping)
-            else change
-            for name, change in changes.items()
-        },
-    )
 
 
 @functools.cache

@@ -9,13 +9,13 @@ from typing import Any
 
 from etils import epath
 
+from experiments.config.changes import changed
 from experiments.config.sections import (
     LOSS_KEYS,
     MODEL_KEYS,
     SECTIONS,
     Config,
     annotations,
-    changed,
 )
 from experiments.config.values import among, checked, limits_text, parsed, type_text
 
@@ -82,11 +82,12 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
     """The config of a tree of sections, as JSON holds it.
 
     Raises:
-        ValueError: for an unknown or a missing key, by name, or a value that does not fit.
+        ValueError: for an unknown or a missing key, by name, or a value that does not fit. A key
+            that has a default may be missing, as in the record of an older run.
     """
     if not isinstance(tree, Mapping):
         raise ValueError(f"a configuration has sections; got {tree!r}")
-    _compare_keys("", tree, annotations(Config))
+    _compare_keys("", tree, Config)
     values = {}
     for name, annotation in annotations(Config).items():
         if name not in SECTIONS:
@@ -94,17 +95,22 @@ def from_dict(tree: Mapping[str, Any]) -> Config:
             continue
         if not isinstance(tree[name], Mapping):
             raise ValueError(f"{name}={tree[name]!r}: expected a section")
-        _compare_keys(f"{name}.", tree[name], annotations(SECTIONS[name]))
+        _compare_keys(f"{name}.", tree[name], SECTIONS[name])
         values[name] = SECTIONS[name](**tree[name])
     return Config(**values)
 
 
-def _compare_keys(prefix: str, given: Iterable[str], known: Iterable[str]) -> None:
+def _compare_keys(prefix: str, given: Iterable[str], section: type) -> None:
+    """Refuses keys that the section does not have, and lacking ones that it has no default for."""
+    known = {field.name: field for field in dataclasses.fields(section)}
     parts = [
         f"{words} {', '.join(prefix + name for name in names)}"
         for words, names in (
             ("unknown:", [name for name in given if name not in known]),
-            ("missing:", [name for name in known if name not in given]),
+            (
+                "missing:",
+                [n for n in known if n not in given and known[n].default is dataclasses.MISSING],
+            ),
         )
         if names
     ]

@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
     "embed": "embed images into one file",
+    "evaluate": "measure a model, or features made elsewhere",
     "export": "write a model for other programs",
     "find": "find the images of a gallery that are most like a query",
     "same": "decide whether two images show one person",

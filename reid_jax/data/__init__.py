@@ -1,7 +1,13 @@
 """Prepared data sets and own folders, samplers and the input pipeline."""
 
 from reid_jax.data.carving import carve
-from reid_jax.data.folder import describe, open_folder, open_splits
+from reid_jax.data.feature_files import (
+    FeatureList,
+    aligned_features,
+    feature_sources,
+    read_features,
+)
+from reid_jax.data.folder import describe, open_folder, open_splits, with_test_side
 from reid_jax.data.images import (
     ImageList,
     JoinedLists,
@@ -33,6 +39,7 @@ from reid_jax.data.source import (
 )
 
 __all__ = [
+    "FeatureList",
     "IdentitySampler",
     "ImageList",
     "JoinedLists",
@@ -42,6 +49,7 @@ __all__ = [
     "Sampler",
     "Source",
     "UniformSampler",
+    "aligned_features",
     "as_images",
     "batch_at",
     "batches",
@@ -51,6 +59,7 @@ __all__ = [
     "dataset_dir",
     "decode",
     "describe",
+    "feature_sources",
     "fingerprint_of_training",
     "identity_labels",
     "image_batches",
@@ -65,6 +74,8 @@ __all__ = [
     "open_splits",
     "overlap",
     "query_image",
+    "read_features",
     "rounded_sizes",
     "unreadable",
+    "with_test_side",
 ]

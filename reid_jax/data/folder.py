@@ -12,10 +12,18 @@ from reid_jax.data.contents import OVERLAP, Contents
 from reid_jax.data.forms import read_folder
 from reid_jax.data.raw import RawTree, open_raw
 from reid_jax.data.records import Record, listed
-from reid_jax.data.source import Source
+from reid_jax.data.source import Source, join
 from reid_jax.data.tables import TABLE_SUFFIXES
 
-__all__ = ["describe", "open_contents", "open_folder", "open_splits"]
+__all__ = [
+    "describe",
+    "open_contents",
+    "open_folder",
+    "open_splits",
+    "refuse_problems",
+    "sources_of",
+    "with_test_side",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +61,7 @@ def open_folder(path: str | os.PathLike, split: str | None = None) -> Source:
         )
     if split in (None, "train"):
         return _source(contents, name, "train")
-    return _sources(contents, name)[split]
+    return sources_of(contents, name)[split]
 
 
 def open_splits(path: str | os.PathLike) -> dict[str, Source]:
@@ -72,7 +80,32 @@ def open_splits(path: str | os.PathLike) -> dict[str, Source]:
         ValueError: if its form is not clear, or a split cannot be divided, with what to do.
     """
     contents, name = _opened(path)
-    return _sources(contents, name)
+    return sources_of(contents, name)
+
+
+def with_test_side(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """All that a protocol may ask for, of the splits of a person's own folder.
+
+    Args:
+        sources: of `open_splits`.
+
+    Returns:
+        The sources; `query` and `gallery`, into which the images of a folder that is not divided
+        are divided with seed 0; and `test`, which is both of them.
+
+    Raises:
+        ValueError: if there are other splits, but no query and gallery, or none can be made.
+    """
+    found = dict(sources)
+    if set(found) == {"train"}:
+        found = carving.divide(found["train"], seed=0)
+    if not {"query", "gallery"} <= found.keys():
+        first = next(iter(found.values()))
+        raise ValueError(
+            f"{first.dataset} has the splits {', '.join(found)}, and no query and gallery to test "
+            "on: add them, or a split test, from which they are made"
+        )
+    return {**found, "test": join([found["query"], found["gallery"]], "test")}
 
 
 def describe(path: str | os.PathLike) -> str:
@@ -113,13 +146,26 @@ def open_contents(path: str | os.PathLike, *, use_cameras: bool = True) -> Conte
     return read_folder(open_raw(path), use_cameras=use_cameras)
 
 
-def _opened(path: str | os.PathLike) -> tuple[Contents, str]:
-    contents = open_contents(path)
+def refuse_problems(contents: Contents, where: str) -> None:
+    """Refuses names and rows that cannot be used.
+
+    Args:
+        contents: what was found.
+        where: the folder or file, for messages.
+
+    Raises:
+        ValueError: if there are any, with a list of them.
+    """
     if contents.problems:
         number = len(contents.problems)
         raise ValueError(
-            f"{path}: {number:,} problem{'s' * (number > 1)}\n{listed(contents.problems)}"
+            f"{where}: {number:,} problem{'s' * (number > 1)}\n{listed(contents.problems)}"
         )
+
+
+def _opened(path: str | os.PathLike) -> tuple[Contents, str]:
+    contents = open_contents(path)
+    refuse_problems(contents, os.fspath(path))
     for line in contents.lines():
         left = line.startswith(("not read", OVERLAP)) or line.endswith("left out")
         _logger.log(logging.WARNING if left else logging.INFO, "%s: %s", path, line)
@@ -137,7 +183,16 @@ def _names_of(contents: Contents) -> list[str]:
     return names
 
 
-def _sources(contents: Contents, name: str) -> dict[str, Source]:
+def sources_of(contents: Contents, name: str) -> dict[str, Source]:
+    """The splits of what a folder holds, as of `open_splits`.
+
+    Args:
+        contents: without problems.
+        name: of the data set.
+
+    Raises:
+        ValueError: if a split has no image, or cannot be divided.
+    """
     sources: dict[str, Source] = {}
     for split in contents.splits:
         source = _source(contents, name, split)

@@ -81,6 +81,8 @@ def overlap(records: Iterable[Mapping[str, Any]], sources: Iterable[Source]) -> 
         Overlap.
     """
     known = list(records)
+    if not known:
+        return Overlap(0, 0, 0, ())  # The images are not read for nothing; some have no pixels.
     people = _union(record["people"] for record in known if "people" in record)
     files = _union(record["files"] for record in known if "files" in record)
     test_people: set[int] = set()

@@ -1,8 +1,10 @@
 """Ranking, named protocols, re-ranking and verification metrics."""
 
+from reid_jax.evaluation.bootstrap import bootstrap_intervals
 from reid_jax.evaluation.calibration import Calibration, ReliabilityBin, calibrate
 from reid_jax.evaluation.camera_pairs import CameraPairMatrix, camera_pair_matrix
 from reid_jax.evaluation.decision import Decision, Verdict
+from reid_jax.evaluation.expansion import expanded_queries, mean_with_nearest
 from reid_jax.evaluation.features import extract_features
 from reid_jax.evaluation.histogram import (
     PairDistanceHistogram,
@@ -11,7 +13,7 @@ from reid_jax.evaluation.histogram import (
 )
 from reid_jax.evaluation.landmarks import oxford5k, rank_landmarks
 from reid_jax.evaluation.lists import RankedLists, comparison_lists, top_k
-from reid_jax.evaluation.metrics import RankingResult
+from reid_jax.evaluation.metrics import METRIC_HEADINGS, RankingResult
 from reid_jax.evaluation.operating import (
     EqualError,
     OperatingPoint,
@@ -64,6 +66,7 @@ from reid_jax.evaluation.verification import (
 )
 
 __all__ = [
+    "METRIC_HEADINGS",
     "Calibration",
     "CameraPairMatrix",
     "Comparison",
@@ -85,6 +88,7 @@ __all__ = [
     "RocPoints",
     "Verdict",
     "best_threshold",
+    "bootstrap_intervals",
     "cache_images",
     "calibrate",
     "camera_pair_matrix",
@@ -94,11 +98,13 @@ __all__ = [
     "draw_per_query",
     "equal_error",
     "equal_error_rate",
+    "expanded_queries",
     "extract_features",
     "extract_features_by_size",
     "feature_distances",
     "fingerprint",
     "k_reciprocal_rerank",
+    "mean_with_nearest",
     "metrics",
     "multi_query",
     "multi_shot",

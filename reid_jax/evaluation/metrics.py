@@ -8,7 +8,19 @@ import dataclasses
 
 import numpy as np
 
-__all__ = ["RankingResult", "metrics_of_positions"]
+__all__ = ["METRIC_HEADINGS", "RankingResult", "metrics_of_positions"]
+
+METRIC_HEADINGS = {
+    "rank1": "rank-1",
+    "rank5": "rank-5",
+    "rank10": "rank-10",
+    "rank20": "rank-20",
+    "map": "mAP",
+    "map_step": "mAP (step)",
+    "map_trapezoid": "mAP (trapezoid)",
+    "minp": "mINP",
+}
+"""The heading of each metric; one that is not here is its own heading."""
 
 
 @dataclasses.dataclass(frozen=True)

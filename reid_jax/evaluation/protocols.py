@@ -148,6 +148,7 @@ def single_query(
     *,
     distance: str = "squared_euclidean",
     protocol: str = "single-query",
+    others: Sequence[tuple[str, Images]] = (),
 ) -> NamedRanking:
     """The Market-1501 protocol, one image a query: protocol `single-query`.
 
@@ -158,6 +159,7 @@ def single_query(
         gallery: the gallery images, distractors (identity 0) and junk (-1) included.
         distance: a name in `reid_jax.distances.DISTANCES`.
         protocol: the name of the result.
+        others: further images by name, which the features depend on; they are in the fingerprint.
 
     Returns:
         NamedRanking.
@@ -166,11 +168,16 @@ def single_query(
         ValueError: as `rank_features`; on a negative camera; or, naming the cause, if no query has
             a match.
     """
-    return _ranked(protocol, query_features, gallery_features, query, gallery, distance)
+    return _ranked(protocol, query_features, gallery_features, query, gallery, distance, others)
 
 
 def single_query_of_distances(
-    distances: np.ndarray, query: Images, gallery: Images, *, protocol: str = "single-query"
+    distances: np.ndarray,
+    query: Images,
+    gallery: Images,
+    *,
+    protocol: str = "single-query",
+    others: Sequence[tuple[str, Images]] = (),
 ) -> NamedRanking:
     """`single-query` where all distances are at hand, as of a model that scores pairs.
 
@@ -179,6 +186,7 @@ def single_query_of_distances(
         query: the query images.
         gallery: the gallery images.
         protocol: the name of the result.
+        others: as of `single_query`.
 
     Returns:
         NamedRanking, as of `single_query`; its `comparison` has rows of `query` and of `gallery`,
@@ -189,7 +197,8 @@ def single_query_of_distances(
     """
     _refuse_missing_cameras(query, gallery)
     lists = (query.identities, query.cameras, gallery.identities, gallery.cameras)
-    ranking = _named(protocol, rank(distances, *lists), [("query", query), ("gallery", gallery)])
+    parts = [("query", query), ("gallery", gallery), *others]
+    ranking = _named(protocol, rank(distances, *lists), parts)
     match = np.asarray(query.identities)[:, None] == gallery.identities
     removed = np.broadcast_to(np.asarray(gallery.identities) == JUNK, match.shape)
     if query.cameras is not None:
@@ -238,7 +247,8 @@ def multi_query(
         )
     pooled = pool_queries(multi_query_features, query, multi, pooling=pooling)
     name = f"multi-query-{pooling}"
-    return _ranked(name, pooled, gallery_features, query, gallery, distance, multi)
+    others = [("multi_query", multi)]
+    return _ranked(name, pooled, gallery_features, query, gallery, distance, others)
 
 
 def single_query_with_distractors(
@@ -358,7 +368,7 @@ def _ranked(
     query: Images,
     gallery: Images,
     distance: str,
-    multi: Images | None = None,
+    others: Sequence[tuple[str, Images]],
 ) -> NamedRanking:
     _refuse_missing_cameras(query, gallery)
     result = rank_features(
@@ -370,9 +380,7 @@ def _ranked(
         gallery.cameras,
         distance=distance,
     )
-    parts = [("query", query), ("gallery", gallery)]
-    parts += [] if multi is None else [("multi_query", multi)]
-    return _named(name, result, parts)
+    return _named(name, result, [("query", query), ("gallery", gallery), *others])
 
 
 def _refuse_missing_cameras(query: Images, gallery: Images) -> None:

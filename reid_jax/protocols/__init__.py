@@ -1,6 +1,7 @@
 """Ways to evaluate an embedder: `PROTOCOLS[name].evaluate(embedder, subsets) -> Evaluation`."""
 
 from reid_jax.protocols.base import Evaluation, Protocol, Subsets
+from reid_jax.protocols.features import Embeds, EmbedsOnce, GivenFeatures
 from reid_jax.protocols.landmark import Landmarks
 from reid_jax.protocols.market import (
     DISTRACTOR_SHARES,
@@ -10,18 +11,23 @@ from reid_jax.protocols.market import (
     Swapped,
 )
 from reid_jax.protocols.pool import MultiShot, OneDirection, PerQuery
+from reid_jax.protocols.refinement import Refinement
 
 __all__ = [
     "DISTRACTOR_SHARES",
     "PROTOCOLS",
     "Distractors",
+    "Embeds",
+    "EmbedsOnce",
     "Evaluation",
+    "GivenFeatures",
     "Landmarks",
     "MultiQuery",
     "MultiShot",
     "OneDirection",
     "PerQuery",
     "Protocol",
+    "Refinement",
     "SingleQuery",
     "Subsets",
     "Swapped",
@@ -41,4 +47,8 @@ PROTOCOLS: dict[str, Protocol] = {
         Landmarks("oxford5k"),
     )
 }
-"""All protocols by name; `dataclasses.replace(protocol, num_repeats=10)` draws more often."""
+"""All protocols by name.
+
+`dataclasses.replace(protocol, num_repeats=10)` draws more often, and `refinement=Refinement(...)`
+expands queries or re-ranks.
+"""

@@ -10,7 +10,8 @@ import numpy as np
 
 from reid_jax import evaluation
 from reid_jax.data import Overlap, Source, overlap
-from reid_jax.embedder import Embedder
+from reid_jax.protocols.features import Embeds
+from reid_jax.protocols.refinement import Refinement
 
 __all__ = ["Evaluation", "Protocol", "Subsets", "of_comparison"]
 
@@ -26,7 +27,8 @@ class Evaluation:
     """What a protocol finds.
 
     Attributes:
-        protocol: its name, with all that makes its numbers others: `-no-cameras`, a shortlist.
+        protocol: its name, with all that makes its numbers others: `-no-cameras`, a shortlist,
+            `+flip`, `+expand10`, `+rerank`.
         fingerprint: of what was compared; equal exactly where that is.
         metrics: fractions in [0, 1]: `rank1`, `rank5`, `rank10`, `rank20`, `map_step`,
             `map_trapezoid`, `minp`, and what else the protocol measures.
@@ -54,6 +56,12 @@ class Evaluation:
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of some `metrics` over resampled queries, see `bootstrap_intervals`."""
+        repeats = self.details.get("num_repeats", 1)
+        return evaluation.bootstrap_intervals(self.result, num_repeats=repeats)
+
+    @property
     def num_valid_queries(self) -> int:
         """Queries with a match; the means are over these."""
         return self.result.num_valid_queries
@@ -65,13 +73,15 @@ class Protocol:
 
     Attributes:
         name: of the protocol.
+        refinement: what is done between the embeddings and the ranking.
         needs: names of the images it compares.
     """
 
     name: str
+    refinement: Refinement = dataclasses.field(default_factory=Refinement)
     needs: ClassVar[tuple[str, ...]]
 
-    def check(self, embedder: Embedder) -> None:
+    def check(self, embedder: Embeds) -> None:
         """Refuses an embedder that the protocol cannot evaluate, before any training.
 
         Args:
@@ -81,14 +91,19 @@ class Protocol:
             ValueError: with the protocols that fit.
         """
         embedder.check()
+        if self.refinement and embedder.scores_pairs:
+            raise ValueError(
+                f"{self.refinement.suffix[1:]} needs an embedding of each image, and "
+                f"{type(embedder.model).__name__} scores pairs of images: leave it out"
+            )
 
     def evaluate(
-        self, embedder: Embedder, subsets: Subsets, *, allow_overlap: bool = False
+        self, embedder: Embeds, subsets: Subsets, *, allow_overlap: bool = False
     ) -> Evaluation:
         """Compares the images and scores the result.
 
         Args:
-            embedder: a trained network.
+            embedder: a trained network, or features made elsewhere (`GivenFeatures`).
             subsets: images for each name in `needs`; others are not looked at.
             allow_overlap: goes on where people or files of the test were trained on; the numbers
                 are then in `details["overlap"]`.
@@ -110,6 +125,12 @@ class Protocol:
         needed = {name: subsets[name] for name in self.needs}
         shared = self.shared(embedder.trainings, needed, allow_overlap=allow_overlap)
         found = self._evaluate(embedder, needed)
+        flipped = "+flip" * (embedder.scoring.test_mode == "flip")
+        found = dataclasses.replace(
+            found,
+            protocol=found.protocol + flipped + self.refinement.suffix,
+            distance=self.refinement.distance_name(found.distance),
+        )
         if shared:
             details = {**found.details, "overlap": shared.as_json()}
             found = dataclasses.replace(found, details=details)
@@ -145,7 +166,7 @@ class Protocol:
             )
         return found
 
-    def validation(self, subsets: Subsets) -> Callable[[Embedder], dict[str, float]]:
+    def validation(self, subsets: Subsets) -> Callable[[Embeds], dict[str, float]]:
         """What `reid_jax.fit` takes: the metrics of an embedder on images kept apart.
 
         Args:
@@ -157,13 +178,18 @@ class Protocol:
         """The images of queries and gallery, to which the rows of an Evaluation's lists belong."""
         return subsets["query"], subsets["gallery"]
 
-    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+    def _evaluate(self, embedder: Embeds, subsets: Subsets) -> Evaluation:
         raise NotImplementedError
 
+    def _refuse_refinement(self, why: str) -> None:
+        raise ValueError(
+            f"{self.refinement.suffix[1:]} does not fit {self.name}: {why}; leave it out, or take "
+            "single-query, single-query-swapped, multi-query-average, multi-query-maximum, "
+            "multi-shot, or single-shot-one-direction with one repeat"
+        )
 
-def of_comparison(
-    embedder: Embedder, ranked: evaluation.NamedRanking, **details: Any
-) -> Evaluation:
+
+def of_comparison(embedder: Embeds, ranked: evaluation.NamedRanking, **details: Any) -> Evaluation:
     """The Evaluation of a ranking that says all that it compared."""
     comparison = ranked.comparison
     assert comparison is not None

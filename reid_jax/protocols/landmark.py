@@ -13,6 +13,7 @@ from reid_jax.data import Source
 from reid_jax.distances import squared_euclidean
 from reid_jax.embedder import Embedder
 from reid_jax.protocols.base import Evaluation, Protocol, Subsets, of_comparison
+from reid_jax.protocols.features import Embeds
 from reid_jax.protocols.market import refuse_pairs
 
 __all__ = ["Landmarks"]
@@ -30,16 +31,21 @@ class Landmarks(Protocol):
 
     needs: ClassVar[tuple[str, ...]] = ("images", "queries")
 
-    def check(self, embedder: Embedder) -> None:
-        """Refuses a network that scores pairs; see `Protocol.check`."""
+    def check(self, embedder: Embeds) -> None:
+        """Refuses a network that scores pairs, features, and re-ranking; see `Protocol.check`."""
         refuse_pairs(self, embedder)
         super().check(embedder)
+        if not isinstance(embedder, Embedder):
+            raise ValueError(f"{self.name} embeds boxes of images at their own size: give a model")
+        if self.refinement.rerank:
+            self._refuse_refinement("the junk images are others for each query")
 
     def shown(self, subsets: Subsets) -> tuple[Source, Source]:
         """The collection, for queries and gallery."""
         return subsets["images"], subsets["images"]
 
-    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+    def _evaluate(self, embedder: Embeds, subsets: Subsets) -> Evaluation:
+        assert isinstance(embedder, Embedder)
         images, queries = subsets["images"], subsets["queries"]
 
         def features(read: Any, sizes: np.ndarray, description: str) -> np.ndarray:
@@ -61,6 +67,10 @@ class Landmarks(Protocol):
         )
         sizes = data.image_sizes(images, progress=parallel.is_main_process())
         of_images = features(images.image, sizes, f"embedding {images.split}")
+        nobody = np.zeros(len(images), np.int64)  # Junk is another one for each query.
+        of_queries = self.refinement.expanded(
+            of_queries, of_images, nobody, normalise=embedder.scoring.normalise
+        )
         ranked = dataclasses.replace(
             evaluation.oxford5k(of_queries, of_images, queries, images.files),
             comparison=_comparison(of_queries, of_images, queries),

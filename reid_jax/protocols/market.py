@@ -10,7 +10,6 @@ import numpy as np
 
 from reid_jax import evaluation
 from reid_jax.data import Source, join
-from reid_jax.embedder import Embedder
 from reid_jax.protocols.base import (
     LIST_LENGTH,
     Evaluation,
@@ -19,6 +18,7 @@ from reid_jax.protocols.base import (
     listed_queries,
     of_comparison,
 )
+from reid_jax.protocols.features import Embeds
 
 __all__ = ["DISTRACTOR_SHARES", "Distractors", "MultiQuery", "SingleQuery", "Swapped"]
 
@@ -40,7 +40,7 @@ class Lists(Protocol):
 
     needs: ClassVar[tuple[str, ...]] = ("query", "gallery")
 
-    def check(self, embedder: Embedder) -> None:
+    def check(self, embedder: Embeds) -> None:
         """Refuses batch norm that needs a whole side at once; see `Protocol.check`."""
         super().check(embedder)
         if getattr(embedder.model, "test_statistics", "running") == "batch":
@@ -49,12 +49,36 @@ class Lists(Protocol):
                 f"{self.name} embeds them in several: take {POOLED}"
             )
 
+    def _ranked(
+        self,
+        embedder: Embeds,
+        of_query: np.ndarray,
+        query: Source,
+        gallery: Source,
+        *others: tuple[str, Source],
+    ) -> Evaluation:
+        """The Evaluation of queries by their embeddings; `others` are part of the fingerprint."""
+        of_gallery = embedder(gallery)
+        of_query = self.refinement.expanded(
+            of_query, of_gallery, gallery.identities, normalise=embedder.scoring.normalise
+        )
+        if self.refinement.rerank:
+            distances = self.refinement.distances(of_query, of_gallery, gallery.identities)
+            ranked = evaluation.single_query_of_distances(
+                distances, query, gallery, protocol=self.name, others=others
+            )
+            return of_comparison(embedder, ranked)
+        ranked = evaluation.single_query(
+            of_query, of_gallery, query, gallery, protocol=self.name, others=others
+        )
+        return of_features(embedder, ranked, (of_query, of_gallery), query, gallery)
+
 
 @dataclasses.dataclass(frozen=True)
 class SingleQuery(Lists):
     """One image a query, the protocol of Market-1501: `single-query`."""
 
-    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+    def _evaluate(self, embedder: Embeds, subsets: Subsets) -> Evaluation:
         query, gallery = self.shown(subsets)
         if embedder.scores_pairs:
             distance_of = embedder.distance_of(join([query, gallery], "both lists"))
@@ -64,9 +88,7 @@ class SingleQuery(Lists):
                 distances, query, gallery, protocol=self.name
             )
             return of_comparison(embedder, ranked)
-        features = embedder(query), embedder(gallery)
-        ranked = evaluation.single_query(*features, query, gallery, protocol=self.name)
-        return of_features(embedder, ranked, features, query, gallery)
+        return self._ranked(embedder, embedder(query), query, gallery)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,18 +111,15 @@ class MultiQuery(Lists):
     pooling: str = "average"
     needs: ClassVar[tuple[str, ...]] = ("query", "gallery", "multi_query")
 
-    def check(self, embedder: Embedder) -> None:
+    def check(self, embedder: Embeds) -> None:
         """Refuses a network that scores pairs; see `Protocol.check`."""
         refuse_pairs(self, embedder)
         super().check(embedder)
 
-    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+    def _evaluate(self, embedder: Embeds, subsets: Subsets) -> Evaluation:
         query, gallery, multi = (subsets[name] for name in self.needs)
-        features = embedder(query), embedder(gallery)
-        ranked = evaluation.multi_query(
-            features[0], embedder(multi), features[1], query, multi, gallery, pooling=self.pooling
-        )
-        return of_features(embedder, ranked, features, query, gallery)
+        pooled = evaluation.pool_queries(embedder(multi), query, multi, pooling=self.pooling)
+        return self._ranked(embedder, pooled, query, gallery, ("multi_query", multi))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,12 +128,16 @@ class Distractors(Lists):
 
     needs: ClassVar[tuple[str, ...]] = ("query", "gallery", "distractors")
 
-    def check(self, embedder: Embedder) -> None:
-        """Refuses a network that scores pairs; see `Protocol.check`."""
+    def check(self, embedder: Embeds) -> None:
+        """Refuses a network that scores pairs, and a refinement; see `Protocol.check`."""
         refuse_pairs(self, embedder)
         super().check(embedder)
+        if self.refinement:
+            self._refuse_refinement(
+                "the distractors, among which neighbours would be, are never all there at once"
+            )
 
-    def _evaluate(self, embedder: Embedder, subsets: Subsets) -> Evaluation:
+    def _evaluate(self, embedder: Embeds, subsets: Subsets) -> Evaluation:
         query, gallery, distractors = (subsets[name] for name in self.needs)
         features = embedder(query), embedder(gallery)
         numbers = {
@@ -143,7 +166,7 @@ class Distractors(Lists):
         )
 
 
-def _blocks(embedder: Embedder, distractors: Source) -> Iterator[np.ndarray]:
+def _blocks(embedder: Embeds, distractors: Source) -> Iterator[np.ndarray]:
     """Embeddings of the distractors, which are never all there at once."""
     for first in range(0, len(distractors), DISTRACTOR_BLOCK):
         rows = np.arange(first, min(first + DISTRACTOR_BLOCK, len(distractors)))
@@ -151,7 +174,7 @@ def _blocks(embedder: Embedder, distractors: Source) -> Iterator[np.ndarray]:
 
 
 def of_features(
-    embedder: Embedder,
+    embedder: Embeds,
     ranked: evaluation.NamedRanking,
     features: Sequence[np.ndarray],
     query: Source,
@@ -190,7 +213,7 @@ def of_features(
     )
 
 
-def refuse_pairs(protocol: Protocol, embedder: Embedder) -> None:
+def refuse_pairs(protocol: Protocol, embedder: Embeds) -> None:
     """Refuses a network that scores pairs where a protocol needs an embedding of each image.
 
     Raises:

@@ -5,17 +5,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 
-# The heading of each metric of `results.json`; a metric that is not here is its own heading.
-METRIC_HEADINGS = {
-    "rank1": "rank-1",
-    "rank5": "rank-5",
-    "rank10": "rank-10",
-    "rank20": "rank-20",
-    "map": "mAP",
-    "map_step": "mAP (step)",
-    "map_trapezoid": "mAP (trapezoid)",
-    "minp": "mINP",
-}
+from reid_jax.evaluation import METRIC_HEADINGS
 
 _DATA_MARKS = {
     "official": None,

@@ -12,6 +12,7 @@ import numpy as np
 
 from reid_jax.data.records import market_records
 from reid_jax.embedder import Embedder
+from reid_jax.evaluation import mean_with_nearest
 from reid_jax.search.embedding import StreamEmbedder, Unreadable, read_queries
 from reid_jax.search.gallery import Gallery, open_gallery
 from reid_jax.search.graph import NeighbourGraph
@@ -302,13 +303,11 @@ class Searcher:
     def _expanded(self, queries: Queries, number: int) -> np.ndarray:
         removed = self._removed(queries, False, None, "")
         around = nearest(queries.features, self.stored.features, top=number, removed=removed)
-        mean = np.array(queries.features, np.float32)
-        for q, rows in enumerate(around.rows):
-            near = np.asarray(self.stored.features[rows[rows >= 0]], np.float32)
-            mean[q] = (mean[q] + near.sum(axis=0)) / (1 + len(near))
-        if self._embedder.scoring.normalise:
-            mean /= np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-12)
-        return mean
+        return mean_with_nearest(
+            queries.features,
+            (np.asarray(self.stored.features[rows[rows >= 0]], np.float32) for rows in around.rows),
+            normalise=self._embedder.scoring.normalise,
+        )
 
     def _removed(
         self, queries: Queries, other_cameras: bool, cameras: Collection[str] | None, name: str

@@ -17,9 +17,9 @@ import optax
 from etils import epath
 
 from reid_jax import data, evaluation, models, parallel
-from reid_jax.checkpoint import Checkpoints
+from reid_jax.checkpoint import Checkpoints, has_checkpoint
 from reid_jax.embedder import FORMAT, TRAINING_FILE, Embedder, Scoring
-from reid_jax.files import flattened, read_json, write_atomically
+from reid_jax.files import differences, read_json, write_atomically
 from reid_jax.objectives import Objective
 from reid_jax.preprocess import Preprocess
 from reid_jax.training.loop import Intervals, train
@@ -302,17 +302,9 @@ def trained_on(source: data.Source) -> dict[str, Any]:
 def _claimed(workdir: epath.Path, record: dict[str, Any]) -> dict[str, Any]:
     """The record of a training, once it is sure that the work directory is its own."""
     path = workdir / TRAINING_FILE
-    started = (workdir / "checkpoints" / "last").is_dir() and any(
-        step.name.isdigit() for step in (workdir / "checkpoints" / "last").iterdir()
-    )
-    if started and path.exists():
+    if has_checkpoint(workdir) and path.exists():
         known = read_json(path)
-        flat = flattened(known)
-        differing = [
-            f"{name}: {flat.get(name)} there, {value} here"
-            for name, value in flattened(json.loads(json.dumps(record))).items()
-            if flat.get(name) != value
-        ]
+        differing = differences(known, json.loads(json.dumps(record)))
         if differing:
             raise ValueError(
                 f"{workdir} belongs to another training:\n  "

@@ -385,9 +385,13 @@ def test_other_keys_in_json_are_refused_by_name(tmp_path):
     old = {"method" if key == "objective" else key: value for key, value in tree.items()}
     with pytest.raises(ValueError, match="unknown: method; missing: objective"):
         from_dict(old)
-    data = {key: value for key, value in tree["data"].items() if key not in ("erase", "flip")}
-    with pytest.raises(ValueError, match=r"unknown: data.flop; missing: data.flip, data.erase"):
+    lacking = ("image_size", "erase", "mean")
+    data = {key: value for key, value in tree["data"].items() if key not in lacking}
+    with pytest.raises(ValueError, match=r"data.flop; missing: data.image_size, data.mean"):
         from_dict(tree | {"data": data | {"flop": 1}})
+    # What an older version did not have is what it is today without a word.
+    data = {key: value for key, value in tree["data"].items() if key != "erase"}
+    assert from_dict(tree | {"data": data}).data.erase == 0
     with pytest.raises(ValueError, match=r"data.erase=a: expected a value of type float"):
         from_dict(tree | {"data": tree["data"] | {"erase": "a"}})
     with pytest.raises(ValueError, match="data=3: expected a section"):

@@ -118,14 +118,24 @@ def test_a_shortlist_is_in_the_name_where_it_is_one(finished):
     directory = epath.Path("runs/csn_viper")
     name = "single-shot-one-direction"
     for shortlist, ending in {2: ", shortlist-2", 4: "", 0: ""}.items():
-        found, path = again.evaluation_of(directory, shortlist=shortlist)
+        overrides = [f"evaluation.shortlist={shortlist}"]
+        found, path = again.evaluation_of(directory, overrides=overrides)
         assert found.protocol == "single-shot-one-direction" + ending
-        assert path.name == f"evaluation-viper-316-316-split_0-{name}-shortlist-{shortlist}.json"
+        differing = f"-shortlist-{shortlist}" if shortlist else ""
+        assert path.name == f"evaluation-viper-316-316-split_0-{name}{differing}.json"
     assert found.metrics == workdir.read_results(directory).metrics
-    with pytest.raises(ValueError, match="expected a number of images"):
-        again.evaluation_of(directory, shortlist=-1)
+    two = ["evaluation.shortlist=2"]
+    with pytest.raises(ValueError, match="expected a value of type int, at least 0"):
+        again.evaluation_of(directory, overrides=["evaluation.shortlist=-1"])
     with pytest.raises(ValueError, match="is taken from one gallery"):
-        again.evaluation_of(directory, shortlist=2, protocol="single-shot-per-query")
+        again.evaluation_of(directory, overrides=two, protocol="single-shot-per-query")
+    with pytest.raises(ValueError, match="rerank needs an embedding of each image, and CSN scores"):
+        again.evaluation_of(directory, overrides=["evaluation.rerank=true"])
+    with pytest.raises(ValueError, match="test_mode=flip is of embeddings, and CSN scores pairs"):
+        again.evaluation_of(directory, overrides=["evaluation.test_mode=flip"])
+    np.savez("given.npz", features=np.ones((2, 3), np.float32), files=["a", "b"])
+    with pytest.raises(ValueError, match="the run's network, csn, scores pairs of images"):
+        again.evaluation_of(directory, features="given.npz")
 
 
 @pytest.mark.parametrize(

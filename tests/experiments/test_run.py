@@ -25,7 +25,7 @@ RESULT_KEYS = {
     *("fingerprint", "scale", "seed", "command", "commit", "versions", "machine"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
     *("trained_on", "partition", "split"),
-    *("metrics", "paper", "operating"),
+    *("metrics", "intervals", "paper", "operating"),
 }
 
 
@@ -179,7 +179,7 @@ def test_evaluate_by_another_protocol(finished, capsys):
     assert found == workdir.read_results(path)
     assert found.metrics == json.loads((directory / "results.json").read_text())["metrics"]
     with pytest.raises(ValueError, match="compares embeddings, which takes no shortlist"):
-        again.evaluation_of(directory, protocol="single-query", shortlist=5)
+        again.evaluation_of(directory, overrides=["evaluation.shortlist=5"])
     with pytest.raises(ValueError, match="known: single-query"):
         again.evaluation_of(directory, protocol="double-query")
     with pytest.raises(ValueError, match="--split=3: market1501 is evaluated without a partition"):
@@ -187,7 +187,7 @@ def test_evaluate_by_another_protocol(finished, capsys):
     with pytest.raises(ValueError, match="section evaluation alone"):
         again.evaluation_of(directory, overrides=["data.flip=false"])
     other, path = again.evaluation_of(directory, overrides=["evaluation.normalise=false"])
-    assert path.name == "evaluation-market1501-single-query-evaluation.normalise-false.json"
+    assert path.name == "evaluation-market1501-single-query-normalise-false.json"
     assert other.fingerprint == found.fingerprint
     with pytest.raises(FileNotFoundError, match=r"no config.json"):
         again.evaluation_of("nowhere")
