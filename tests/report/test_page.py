@@ -85,8 +85,8 @@ def test_page_is_self_contained_and_complete(tmp_path, make_run, thumbnails):
     assert len(figures) == len(page.of("figure")) == 8
     assert all(len(attributes["aria-label"]) > 60 for attributes in figures)
     assert len(page.of("path")) > 100
-    # Thumbnails, raw curves and one layer of dots.
-    assert len(page.of("image")) == 3 * 3 * 11 - 3 + 5 + 1
+    # Thumbnails and one layer of dots.
+    assert len(page.of("image")) == 3 * 3 * 11 - 3 + 1
     assert "currentColor" in text
     assert "#24292f" not in text.split("</style>")[1]
     words = page.within("body")
