@@ -60,7 +60,7 @@ def camera_pair_heat_map(
             f"camera_pair_heat_map: {len(names)} cameras and {num_cameras} rows; expected one "
             "name for each."
         )
-    every = np.concatenate([values[np.isfinite(values)] for values in panels.values()] or [[]])
+    every = np.concatenate([values[np.isfinite(values)] for values in panels.values()])
     lowest = 10.0 * np.floor(10.0 * every.min(initial=1.0))
     highest = max(10.0 * np.ceil(10.0 * every.max(initial=0.0)), lowest + 10.0)
     side = max(3.9, 0.62 * num_cameras)

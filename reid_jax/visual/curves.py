@@ -272,7 +272,7 @@ def cmc_curve(
     """
     if not curves:
         raise ValueError("cmc_curve: curves is empty, expected at least one.")
-    figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     ax = figure.subplots()
     lowest, last_rank = 100.0, 1
     for number, (name, cmc) in enumerate(curves.items()):

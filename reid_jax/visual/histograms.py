@@ -144,7 +144,7 @@ def precision_histogram(average_precision: np.ndarray) -> Figure:
             + (f" from {values.min():.4g} to {values.max():.4g}" if len(values) else "")
             + ", expected fractions in [0, 1], 1 or more."
         )
-    figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     ax = figure.subplots()
     counts, edges = np.histogram(100.0 * values, np.linspace(0.0, 100.0, 21))
     ax.stairs(counts, edges, fill=True, facecolor=style.BLUE, alpha=0.35)

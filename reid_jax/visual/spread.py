@@ -25,7 +25,7 @@ def run_dots(metrics: Mapping[str, Sequence[float | None]]) -> Figure:
     """
     if not metrics:
         raise ValueError("run_dots: metrics is empty, expected at least one.")
-    figure = Figure(figsize=(5.2, 2.7), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     ax = figure.subplots()
     for row, values in enumerate(metrics.values()):
         percent = 100.0 * np.array([np.nan if v is None else v for v in values], np.float64)
