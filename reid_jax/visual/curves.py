@@ -293,13 +293,15 @@ def cmc_curve(
         )
         if len(curves) == 1:
             for index in marked:
+                # Below the curve, where that is not below the axis.
+                low = percent[index] < 12
                 ax.annotate(
                     f"{percent[index]:.1f}",
                     (index + 1, percent[index]),
-                    xytext=(3, -6),
+                    xytext=(-3, 6) if low else (3, -6),
                     textcoords="offset points",
                     ha="left",
-                    va="top",
+                    va="bottom" if low else "top",
                 )
         lowest = min(lowest, float(np.nanmin(percent, initial=100.0)))
         last_rank = max(last_rank, len(percent))

@@ -43,7 +43,7 @@ def roc_curve(
     shown = false_accept > 0
     figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     ax = figure.subplots()
-    equal = np.geomspace(false_accept[shown].min(), 1.0, 100)
+    equal = np.geomspace(0.6 * false_accept[shown].min(), 1.0, 100)
     ax.plot(100 * equal, 100 * (1 - equal), color=style.INK, linestyle=":", linewidth=1.2)
     ax.plot(100 * false_accept[shown], 100 * true_accept[shown], color=style.BLUE)
     for rate, accepted in (points or {}).items():
@@ -57,7 +57,8 @@ def roc_curve(
             va="bottom",
         )
     ax.set_xscale("log")
-    ax.set_xlim(100 * false_accept[shown].min(), 100.0)
+    # Room for the number of a point at the left end.
+    ax.set_xlim(60 * false_accept[shown].min(), 100.0)
     ax.set_ylim(0.0, 108.0)
     ax.set_yticks(range(0, 101, 20))
     ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
