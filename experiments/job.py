@@ -109,7 +109,7 @@ def run(job: Job) -> Results:
                 decide.write(job.workdir, decision)
             workdir.write_ranking(job.workdir, arrays_of(found))
             workdir.write_results(results_path, results)
-    if parallel.is_main_process() and not (job.workdir / "report.html").exists():
+    if parallel.is_main_process() and not _report_is_newest(job.workdir):
         write_report(job, protocol, images.subsets)
     parallel.barrier("results written")
     return results
@@ -252,6 +252,15 @@ def arrays_of(found: Evaluation) -> dict[str, np.ndarray]:
 
 
 # Report ----------------------------------------------------------------------------------------
+
+
+def _report_is_newest(directory: epath.Path) -> bool:
+    """Whether the report is there and no evaluation of the run has been made after it."""
+    page = directory / "report.html"
+    if not page.exists():
+        return False
+    evaluations = directory.glob("evaluation-*.json")
+    return all(path.stat().mtime <= page.stat().mtime for path in evaluations)
 
 
 def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> None:
