@@ -321,7 +321,7 @@ def _thumbnail_size(source: data.Source, rows: np.ndarray) -> tuple[int, int]:
 def confused(
     query: data.Source, gallery: data.Source, arrays: Mapping[str, np.ndarray]
 ) -> list[tuple[str, str, int, int]]:
-    """People that are taken for another most: (of the query, found, how often, of how many)."""
+    """People taken for another more than once: (of the query, found, how often, of how many)."""
     asked = query.identities[arrays["nearest_query"]]
     # A list may be empty, and what it begins with a distractor, who is nobody.
     found = np.where(
@@ -337,6 +337,7 @@ def confused(
             int((asked == asked_for).sum()),
         )
         for (asked_for, answer), count in times.most_common(MOST_CONFUSED)
+        if count > 1
     ]
 
 

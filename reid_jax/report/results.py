@@ -77,7 +77,7 @@ def result_table(
         for name, value in (results.get("paper") or {}).items()
         if name not in printed
     ]
-    if results.get("scale") == "small":
+    if printed and results.get("scale") == "small":
         notes.append("Small scale: a reduction of the paper's schedule and size.")
     num_query, num_valid = results.get("num_query"), results.get("num_valid_queries")
     if num_query and num_valid is not None and num_valid < num_query:
