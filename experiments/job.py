@@ -259,8 +259,9 @@ def _report_is_newest(directory: epath.Path) -> bool:
     page = directory / "report.html"
     if not page.exists():
         return False
+    # Of the same second: times of files in a bucket are no finer.
     evaluations = directory.glob("evaluation-*.json")
-    return all(path.stat().mtime <= page.stat().mtime for path in evaluations)
+    return all(path.stat().mtime < page.stat().mtime for path in evaluations)
 
 
 def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> None:
