@@ -49,6 +49,7 @@ _SHOWN_ELSEWHERE = {
     "operating",
     "intervals",
     "num_parameters",
+    "reranked",
 }
 _MAY_BE_ABSENT = {"partition", "split", "num_repeats", "num_left_out"}
 
@@ -112,14 +113,14 @@ def _fact(name: str, results: Mapping[str, Any]) -> str:
 
 def training_facts(run: Run) -> dict[str, str]:
     """What was trained on what, how large and how long."""
-    config, trained = run.config.get("config", {}), run.training_set
+    trained = run.training_set
     known: dict[str, Any] = {
         "Training images": trained.get("num_images"),
         "identities": trained.get("num_identities"),
         "Steps": run.results.get("steps"),
-        "Batch": config.get("sampler", {}).get("batch_size"),
-        "Input": _size(config.get("data", {})),
-        "Network": config.get("model", {}).get("name"),
+        "Batch": _section(run, "sampler").get("batch_size"),
+        "Input": _size(_section(run, "data")),
+        "Network": _section(run, "model").get("name"),
         "Parameters": _millions(run.results.get("num_parameters")),
     }
     shown = {name: words(value) for name, value in known.items() if value is not None}
@@ -129,6 +130,12 @@ def training_facts(run: Run) -> dict[str, str]:
         if (seconds := _seconds(run.training, known["Batch"])) is not None:
             shown["Training time"] = f"about {_duration(seconds)}"
     return shown
+
+
+def _section(run: Run, name: str) -> Mapping[str, Any]:
+    """A section of the run's config; empty where it has none."""
+    section = run.config.get("config", {}).get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
 def _size(images: Mapping[str, Any]) -> str | None:

@@ -310,6 +310,44 @@ def test_facts_say_what_was_tested_on_what(tmp_path, make_run):
     assert "not recorded" not in facts
 
 
+def test_training_says_how_large_and_how_long(tmp_path, make_run):
+    run = make_run(drawn=False, num_parameters=2_831_000)
+    speed = np.full(100, np.nan)
+    speed[[9, 59]] = 20.0, 10.0
+    values = {
+        "sampler": {"batch_size": 32},
+        "data": {"image_size": [256, 128], "crop_size": []},
+        "model": {"name": "resnet18"},
+    }
+    run = dataclasses.replace(
+        run,
+        config={"config": values},
+        training={"step": np.arange(100.0), "images_per_second": speed},
+        training_set={"num_images": 12_936, "num_identities": 751},
+    )
+
+    def facts(run):
+        text = report.write_page(run, tmp_path / "a.html").read_text()
+        pairs = re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", text.split('class="line"')[1])
+        return dict(pairs[: [name for name, _ in pairs].index("Training time") + 1])
+
+    assert facts(run) == {
+        "Training images": "12,936",
+        "identities": "751",
+        "Steps": "80",
+        "Batch": "32",
+        "Input": "256 x 128",
+        "Network": "resnet18",
+        "Parameters": "2.83 million",
+        "Training speed": "15.0 images/s (median)",
+        # 10 steps of 32 images at 20 a second, and 90 at 10.
+        "Training time": "about 5 min",
+    }
+    # A config of another kind has no such sections.
+    run = dataclasses.replace(run, config={"config": {"data": "photos"}}, training={})
+    assert "Input" not in report.write_page(run, tmp_path / "a.html").read_text()
+
+
 def test_null_and_nan_are_absent_not_zero(tmp_path, make_run):
     metrics = {"rank1": float("nan"), "map_step": None, "map_trapezoid": 0.25, "threshold": 1.23456}
     training = {
