@@ -101,14 +101,15 @@ def ranked_lists(
     embedder, chosen, subsets = _opened(run, protocol)
     arrays = job.arrays_of(chosen.evaluate(embedder, subsets))
     shown = job.shown_lists(chosen, subsets, arrays)
+    captions = shown.query_captions or (), shown.gallery_captions or ()
     groups: dict[str, list[visual.RankedList]] = {heading: [] for heading in headings.values()}
     for place, kind in enumerate(arrays["ranked_kind"]):
         group = groups.get(headings.get(str(kind), ""))
         if group is not None and len(group) < NUM_LISTED:
             group.append(
                 visual.RankedList(
-                    query=shown["query_images"][place],
-                    gallery=list(shown["gallery_images"][place]),
+                    query=shown.query_images[place],
+                    gallery=list(shown.gallery_images[place]),
                     matches=[
                         match if row >= 0 else -1
                         for match, row in zip(
@@ -117,8 +118,8 @@ def ranked_lists(
                             strict=True,
                         )
                     ],
-                    query_caption=shown["query_captions"][place],
-                    gallery_captions=shown["gallery_captions"][place],
+                    query_caption=captions[0][place],
+                    gallery_captions=captions[1][place],
                 )
             )
     return visual.ranked_list_groups({heading: lists for heading, lists in groups.items() if lists})

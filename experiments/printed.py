@@ -15,7 +15,7 @@ from experiments.launch import make_job, planned_runs, run_experiment
 from experiments.options import RunOptions
 from experiments.papers import FIGURES, TABLES, PaperComplexity, PaperFigure, PaperTable, slug
 from experiments.workdir import Results
-from reid_jax import parallel, report
+from reid_jax import parallel, report, visual
 
 __all__ = ["chosen_rows", "make", "make_figure", "make_table", "paired_differences"]
 
@@ -210,7 +210,7 @@ def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> 
         runs[heading] = next(iter(planned_runs(make_job(row), row).values()))
     drawn = figures.FIGURES[figure.draw](runs, figure.protocol)
     if mark := report.data_mark(results.data_source):
-        drawn.text(0.5, -0.01, mark, ha="center", va="top", fontsize=9)
+        visual.mark(drawn, mark)
     place = _file_name(name.replace("/", "_figure_"), results, options)
     path = Path(options.results_dir) / f"{place}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from experiments.config import sections
 from experiments.config.values import checked
 from experiments.provenance import commit, versions
 from reid_jax import parallel, report
+from reid_jax.embedder import TRAINING_FILE
 from reid_jax.evaluation import Decision
 from reid_jax.files import differences, flattened, write_atomically
 from reid_jax.training.logs import salvage_metrics
@@ -46,6 +47,7 @@ SCHEMA: Final = 2
 """Version of the layout of `results.json`; files of version 1 do not say theirs."""
 
 _IDENTITY = ("exp", "scale", "seed", "split", "config")
+_FILES = ("results.json", "config.json", "metrics.jsonl")
 _AGAIN = "run the command again in another --workdir, or delete that one"
 
 Count = Annotated[int, Meta(ge=0)]
@@ -103,6 +105,7 @@ class Results:
         dict[str, tuple[float | None, float | None]] | None,
         _is("95 % intervals of metrics over resampled queries"),
     ] = None
+    num_parameters: Annotated[Count | None, _is("trainable values of the network")] = None
     num_repeats: Annotated[Count | None, _is("random galleries that were drawn")] = None
     num_left_out: Annotated[Count | None, _is("images that the protocol has no use for")] = None
     distractors: Annotated[
@@ -299,6 +302,7 @@ def read_run(workdir: epath.PathLike) -> report.Run:
         ranking = read_ranking(workdir)
     else:
         problems.append("ranking.npz is missing: there are no curves of ranks and no lists.")
+    training = _read_json(workdir / TRAINING_FILE) if (workdir / TRAINING_FILE).exists() else {}
     validated = [any(name.startswith("val_") for name in record) for record in records]
     return report.Run(
         results,
@@ -306,8 +310,25 @@ def read_run(workdir: epath.PathLike) -> report.Run:
         training=_curves(r for r, val in zip(records, validated, strict=True) if not val),
         validation=_curves(r for r, val in zip(records, validated, strict=True) if val),
         ranking=ranking,
+        training_set={
+            "num_images": training.get("data", {}).get("num_images"),
+            "num_identities": training.get("num_identities"),
+        },
+        evaluations=_evaluations(workdir),
+        files=tuple(name for name in _FILES if (workdir / name).exists()),
         problems=tuple(problems),
     )
+
+
+def _evaluations(workdir: epath.Path) -> dict[str, dict[str, Any]]:
+    """The later evaluations of a run, by data set and protocol."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(workdir.glob("evaluation-*.json")):
+        results = to_dict(read_results(path))
+        name = f"{results['protocol']}, {results['dataset']}"
+        # Others, such as with an option that the protocol does not name, by their file.
+        found[path.stem.removeprefix("evaluation-") if name in found else name] = results
+    return found
 
 
 def _curves(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:

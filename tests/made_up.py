@@ -98,4 +98,71 @@ def ranking(*, num_lists=3, seed=0):
         "ranked_gallery": gallery,
         "ranked_match": rng.integers(0, 2, (num_rows, 10)).astype(np.int8),
         "ranked_distance": np.sort(rng.random((num_rows, 10)), axis=1),
+        **judged(num_rows),
+        "average_precision_step": np.linspace(0.02, 1.0, 120),
+        "camera_pair_rank1": np.array([[0.9, 0.31], [0.62, 0.8]]),
+        "camera_pair_names": np.array(["entrance", "yard"]),
+    }
+
+
+def judged(num_rows):
+    """How good each list is; the fourth one, the first of the worst, has no match among its ten."""
+    first = np.full(num_rows, -1)
+    first[3] = 213
+    return {
+        "ranked_average_precision": np.linspace(0.99, 0.01, num_rows),
+        "ranked_num_matches": np.full(num_rows, 12),
+        "ranked_first_rank": np.where(first < 0, 0, first),
+        "ranked_first_gallery": np.where(first < 0, -1, 77),
+        "ranked_first_distance": np.where(first < 0, np.nan, 1.5),
+    }
+
+
+def operating():
+    """The operating points of a result, the last one without a value."""
+    rates = np.geomspace(1e-3, 1, 20)
+    points = [
+        {
+            "false_accept_rate": rate,
+            "threshold": threshold,
+            "threshold_interval": [threshold - 0.02, threshold + 0.02],
+            "true_accept_rate": accepted,
+            "true_accept_interval": [accepted - 0.05, accepted + 0.05],
+        }
+        for rate, threshold, accepted in ((0.1, 0.9, 0.83), (0.01, 0.7, 0.5432), (0.001, 0.5, 0.2))
+    ]
+    none = dict.fromkeys(points[0])
+    return {
+        "measured_on": "validation",
+        "dataset": "market1501",
+        "data_source": "stand-in",
+        "distance": "squared Euclidean distance",
+        "num_people": 40,
+        "num_images": 320,
+        "num_same_pairs": 900,
+        "num_different_pairs": 50000,
+        "equal_error": {
+            "rate": 0.1234,
+            "rate_interval": [0.1, 0.15],
+            "threshold": 0.8125,
+            "threshold_interval": [0.8, 0.83],
+        },
+        "points": [*points, none | {"false_accept_rate": 0.0001}],
+        "roc": {
+            "threshold": np.linspace(0.3, 1.9, 20).tolist(),
+            "false_accept_rate": rates.tolist(),
+            "true_accept_rate": (rates**0.25).tolist(),
+        },
+        "calibration": {
+            "method": "logistic",
+            "slope": 7.1,
+            "midpoint": 0.82,
+            "prior": 0.5,
+            "expected_calibration_error": 0.0213,
+            "num_folds": 5,
+            "reliability": [
+                {"predicted": 0.05, "observed": 0.04, "share": 0.6, "count": 600},
+                {"predicted": 0.95, "observed": 0.9, "share": 0.4, "count": 400},
+            ],
+        },
     }

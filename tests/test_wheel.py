@@ -73,7 +73,7 @@ def test_the_wheel_holds_the_library_alone(wheel):
     files = {
         f"reid_jax/{path.relative_to(ROOT / 'reid_jax')}"
         for path in (ROOT / "reid_jax").rglob("*")
-        if path.suffix in (".py", ".typed", ".html", ".css")
+        if path.suffix in (".py", ".typed", ".html", ".css", ".js")
     }
     assert files == {name for name in names if name.startswith("reid_jax/")}
     assert "reid_jax/py.typed" in files

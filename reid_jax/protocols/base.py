@@ -10,6 +10,7 @@ import numpy as np
 
 from reid_jax import evaluation
 from reid_jax.data import Overlap, Source, overlap
+from reid_jax.protocols import findings
 from reid_jax.protocols.features import Embeds
 from reid_jax.protocols.refinement import Refinement
 
@@ -39,6 +40,7 @@ class Evaluation:
         list_queries: [R] rows of the queries whose ranked lists are shown.
         list_kinds: [R] why each is: 'best', 'median', 'worst' or 'random'.
         lists: their nearest gallery images.
+        findings: further arrays that a report shows, see `reid_jax.protocols.findings`.
         details: further facts, such as the number of random draws.
     """
 
@@ -53,6 +55,7 @@ class Evaluation:
     list_queries: np.ndarray
     list_kinds: list[str]
     lists: evaluation.RankedLists
+    findings: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -200,6 +203,13 @@ def of_comparison(embedder: Embeds, ranked: evaluation.NamedRanking, **details: 
     name = ranked.protocol
     if num_gallery > (shortlist := embedder.scoring.shortlist) > 0:
         name += f", shortlist-{shortlist}"
+    length = max(LIST_LENGTH, int(ranked.result.first_match_rank[places].max(initial=0)) + 1)
+    lists, listed = findings.of_listed(
+        ranked.result,
+        places,
+        evaluation.comparison_lists(chosen, k=length),
+        length=LIST_LENGTH,
+    )
     return Evaluation(
         protocol=name,
         fingerprint=ranked.fingerprint,
@@ -211,7 +221,8 @@ def of_comparison(embedder: Embeds, ranked: evaluation.NamedRanking, **details: 
         histogram=evaluation.comparison_histogram(comparison),
         list_queries=chosen.query_rows,
         list_kinds=kinds,
-        lists=evaluation.comparison_lists(chosen, k=LIST_LENGTH),
+        lists=lists,
+        findings={**listed, **findings.nearest_of_comparison(comparison)},
         details=details,
     )
 

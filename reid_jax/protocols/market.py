@@ -10,6 +10,7 @@ import numpy as np
 
 from reid_jax import evaluation
 from reid_jax.data import Source, join
+from reid_jax.protocols import findings
 from reid_jax.protocols.base import (
     LIST_LENGTH,
     Evaluation,
@@ -183,6 +184,20 @@ def of_features(
     """The Evaluation of a ranking of embeddings, whose distances are never all there at once."""
     rows, kinds = listed_queries(ranked.result.average_precision_step)
     chosen = query.take(rows, "listed")
+    lists, listed = findings.of_listed(
+        ranked.result,
+        rows,
+        evaluation.top_k(
+            features[0][rows],
+            features[1],
+            chosen.identities,
+            chosen.cameras,
+            gallery.identities,
+            gallery.cameras,
+            k=max(LIST_LENGTH, int(ranked.result.first_match_rank[rows].max(initial=0)) + 1),
+        ),
+        length=LIST_LENGTH,
+    )
     return Evaluation(
         protocol=ranked.protocol,
         fingerprint=ranked.fingerprint,
@@ -201,15 +216,12 @@ def of_features(
         ),
         list_queries=rows,
         list_kinds=kinds,
-        lists=evaluation.top_k(
-            features[0][rows],
-            features[1],
-            chosen.identities,
-            chosen.cameras,
-            gallery.identities,
-            gallery.cameras,
-            k=LIST_LENGTH,
-        ),
+        lists=lists,
+        findings={
+            **listed,
+            **findings.nearest(features, query, gallery),
+            **findings.between_cameras(features, query, gallery),
+        },
     )
 
 

@@ -7,6 +7,7 @@ from reid_jax import extras
 
 extras.require("matplotlib")  # before the modules below, which name it
 
+from reid_jax.report.lists import Pictures
 from reid_jax.report.page import write_page, write_summary_page
 from reid_jax.report.run import Run
 from reid_jax.report.tables import (
@@ -21,6 +22,7 @@ from reid_jax.report.tables import (
 
 __all__ = [
     "METRIC_HEADINGS",
+    "Pictures",
     "Run",
     "Table",
     "data_mark",

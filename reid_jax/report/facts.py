@@ -1,18 +1,16 @@
-"""What was run, in words: names and values, and how to run it again."""
+"""What was run, in words: names and values."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from html import escape
 from typing import Any
 
 import numpy as np
 
 from reid_jax.files import flattened
-from reid_jax.report import document
 from reid_jax.report.run import Run
 
-__all__ = ["problem_list", "reproduction", "result_facts", "run_facts", "words"]
+__all__ = ["resolved_values", "result_facts", "training_facts", "words"]
 
 _HEADINGS = {
     "exp": "Experiment",
@@ -34,6 +32,8 @@ _HEADINGS = {
     "machine": "Machine",
     "versions": "Versions",
     "commit": "Git commit",
+    "num_repeats": "Random draws",
+    "num_left_out": "Images without a use in the protocol",
 }
 _SHOWN_ELSEWHERE = {
     "schema",
@@ -46,8 +46,12 @@ _SHOWN_ELSEWHERE = {
     "runs",
     "num_runs",
     "command",
+    "operating",
+    "intervals",
+    "num_parameters",
+    "reranked",
 }
-_MAY_BE_ABSENT = {"partition", "split"}
+_MAY_BE_ABSENT = {"partition", "split", "num_repeats", "num_left_out"}
 
 
 def words(value: object) -> str:
@@ -94,37 +98,75 @@ def _fact(name: str, results: Mapping[str, Any]) -> str:
     text = words(results[name])
     if name == "dataset":
         return f"{text} ({results['data_source']} data)"
+    if name == "num_query" and (results.get("num_repeats") or 1) > 1:
+        return f"{text}, in {results['num_repeats']} draws"
     if name == "num_query":
         return f"{text}, {words(results.get('num_valid_queries'))} of them with a match"
     if name == "num_gallery":
         return f"{text} images"
     if name == "weights" and results[name] is None:
-        return "none: trained from scratch"
+        return "from scratch"
     if name == "num_devices" and (device := (results.get("machine") or {}).get("device")):
         return f"{text} x {device}"
     return text
 
 
-def run_facts(run: Run) -> dict[str, str]:
-    """The facts of a run, and how fast it trained."""
-    shown = result_facts(run.results)
+def training_facts(run: Run) -> dict[str, str]:
+    """What was trained on what, how large and how long."""
+    trained = run.training_set
+    known: dict[str, Any] = {
+        "Training images": trained.get("num_images"),
+        "identities": trained.get("num_identities"),
+        "Steps": run.results.get("steps"),
+        "Batch": _section(run, "sampler").get("batch_size"),
+        "Input": _size(_section(run, "data")),
+        "Network": _section(run, "model").get("name"),
+        "Parameters": _millions(run.results.get("num_parameters")),
+    }
+    shown = {name: words(value) for name, value in known.items() if value is not None}
     speed = run.training.get("images_per_second")
     if speed is not None and np.isfinite(speed).any():
         shown["Training speed"] = f"{np.nanmedian(speed):,.1f} images/s (median)"
+        if (seconds := _seconds(run.training, known["Batch"])) is not None:
+            shown["Training time"] = f"about {_duration(seconds)}"
     return shown
 
 
-def problem_list(texts: Sequence[str]) -> str:
-    """What a page lacks, as HTML; empty where it lacks nothing."""
-    return f"<p>Not on this page:</p>{document.items(texts)}" if texts else ""
+def _section(run: Run, name: str) -> Mapping[str, Any]:
+    """A section of the run's config; empty where it has none."""
+    section = run.config.get("config", {}).get(name)
+    return section if isinstance(section, Mapping) else {}
 
 
-def reproduction(command: str, config: Mapping[str, Any]) -> str:
-    """A command and all resolved values, as HTML."""
-    shown = f"<pre><code>{escape(command)}</code></pre>" if command else ""
-    resolved = {
+def _size(images: Mapping[str, Any]) -> str | None:
+    size = images.get("crop_size") or images.get("image_size")
+    return f"{size[0]} x {size[1]}" if size else None
+
+
+def _millions(count: int | None) -> str | None:
+    return None if count is None else f"{count / 1e6:.2f} million"
+
+
+def _seconds(training: Mapping[str, np.ndarray], batch: int | None) -> float | None:
+    """What the training took, from the speed logged now and then; None where that is not known."""
+    speed, steps = training["images_per_second"], training["step"]
+    known = np.isfinite(speed) & (speed > 0)
+    if batch is None or not known.any():
+        return None
+    covered = np.diff(np.concatenate([[-1.0], steps[known]]))
+    # The steps after the last value are as fast as those before it.
+    covered[-1] += steps[-1] - steps[known][-1]
+    return float((covered * batch / speed[known]).sum())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def resolved_values(config: Mapping[str, Any]) -> dict[str, str]:
+    """All values of a config by name, as text."""
+    return {
         name: "null" if value is None else str(value) for name, value in flattened(config).items()
     }
-    if resolved:
-        shown += document.folded("All resolved values", document.facts(resolved))
-    return shown

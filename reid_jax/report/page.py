@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-import numpy as np
 from etils import epath
 
 from reid_jax.files import write_atomically
-from reid_jax.report import document, facts, figures
-from reid_jax.report.lists import ranked_lists
-from reid_jax.report.results import headlines, result_table, run_table
+from reid_jax.report import facts, figures, results
+from reid_jax.report.document import render
+from reid_jax.report.lists import Pictures, list_groups
 from reid_jax.report.run import Run
 from reid_jax.report.tables import data_mark
 
@@ -23,10 +21,7 @@ def write_page(
     run: Run,
     path: epath.PathLike,
     *,
-    query_images: np.ndarray | None = None,
-    gallery_images: np.ndarray | None = None,
-    query_captions: Sequence[str] | None = None,
-    gallery_captions: Sequence[Sequence[str]] | None = None,
+    pictures: Pictures | None = None,
     deviations: Sequence[str] = (),
     training_distance: str = "Euclidean distance",
     command: str = "",
@@ -38,12 +33,7 @@ def write_page(
     Args:
         run: the run.
         path: of the page, local or in a bucket.
-        query_images: [R, H, W, 3] uint8, the images of the run's `ranked_queries`, or None for a
-            page without ranked lists.
-        gallery_images: [R, N, H, W, 3] uint8, the images of `ranked_gallery`; what stands where
-            that is -1 is not drawn.
-        query_captions: R texts, such as 'id 12, c1', or None.
-        gallery_captions: R by N texts, or None; the distance is added below each.
+        pictures: of the run's ranked lists, or None for a page without.
         deviations: where the run departs from the paper, one sentence each.
         training_distance: what the logged distances are, for the axis.
         command: makes the run again; empty: the page shows none.
@@ -52,25 +42,38 @@ def write_page(
         The path of the page.
 
     Raises:
-        ValueError: if the data source is unknown or the images do not fit the lists.
+        ValueError: if the data source is unknown or the pictures do not fit the lists.
     """
-    results = run.results
-    mark = data_mark(results["data_source"])
-    lists = ""
-    if query_images is not None or gallery_images is not None:
-        lists = ranked_lists(
-            run.ranking, query_images, gallery_images, query_captions, gallery_captions, mark
-        )
-    sections = {
-        "Result": result_table(results, results["exp"]),
-        "What was run": document.facts(facts.run_facts(run)) + facts.problem_list(run.problems),
-        "Training": figures.training_figures(run.training, run.validation, training_distance, mark),
-        "Evaluation": figures.evaluation_figures(run.ranking, mark),
-        "Ranked lists": lists,
-        "Where this departs from the paper": document.items(deviations),
-        "How to reproduce": facts.reproduction(command, run.config),
-    }
-    return _write(path, results, sections)
+    found, ranking = run.results, run.ranking
+    mark = _figure_mark(found)
+    operating = found.get("operating")
+    groups = [] if pictures is None else list_groups(ranking, pictures)
+    return _write(
+        "run.html",
+        path,
+        found,
+        table=results.result_table(found, "this run", run.evaluations),
+        other_metrics=results.other_metrics(found),
+        ranking_figures=figures.ranking_figures(ranking, mark),
+        operating=operating,
+        operating_rows=results.operating_rows(operating) if operating else [],
+        decision_figures=figures.decision_figures(operating, mark) if operating else [],
+        groups=groups,
+        cameras=sorted({one["camera"] for group in groups for one in group["lists"]} - {""}),
+        rates=_rates(run) if groups else None,
+        failure_figures=figures.failure_figures(ranking, mark),
+        confused=[] if pictures is None else pictures.confused,
+        training=facts.training_facts(run),
+        training_figures=figures.training_figures(
+            run.training, run.validation, training_distance, mark
+        ),
+        facts=facts.result_facts(found),
+        problems=run.problems,
+        files=run.files,
+        deviations=deviations,
+        command=command,
+        resolved=facts.resolved_values(run.config),
+    )
 
 
 def write_summary_page(
@@ -106,49 +109,88 @@ def write_summary_page(
         )
     if not runs:
         raise ValueError("write_summary_page: there are no runs.")
-    mark = data_mark(summary["data_source"])
-    num_runs = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
-    links = "".join(
-        f'<li><a href="{escape(name)}/report.html">{escape(name)}</a></li>' for name in runs
-    )
-    problems = [f"{name}: {text}" for name, run in runs.items() for text in run.problems]
     differing = [
         name
         for name, value in summary.items()
         if value is None and any(run.results.get(name) is not None for run in runs.values())
     ]
-    sections = {
-        "Result": result_table(summary, f"mean of {num_runs}") + run_table(summary, runs),
-        "What was run": document.facts(facts.result_facts(summary, differing=differing))
-        + facts.problem_list(problems),
-        "Evaluation": figures.mean_cmc_figure([run.ranking for run in runs.values()], mark),
-        "Reports of the runs": f'<ul class="plain">{links}</ul>',
-        "Where this departs from the paper": document.items(deviations),
-        "How to reproduce": facts.reproduction(command, next(iter(runs.values())).config),
+    num_runs = f"{len(runs)} run{'' if len(runs) == 1 else 's'}"
+    return _write(
+        "summary.html",
+        path,
+        summary,
+        table=results.result_table(summary, f"mean of {num_runs}", {}),
+        run_table=results.run_table(summary, runs),
+        other_metrics=results.other_metrics(summary),
+        figures=figures.run_figures(
+            [run.ranking for run in runs.values()],
+            results.run_metrics(runs),
+            _figure_mark(summary),
+        ),
+        runs=list(runs),
+        facts=facts.result_facts(summary, differing=differing),
+        problems=[f"{name}: {text}" for name, run in runs.items() for text in run.problems],
+        deviations=deviations,
+        command=command,
+        resolved=facts.resolved_values(next(iter(runs.values())).config),
+    )
+
+
+def _figure_mark(found: Mapping[str, Any]) -> str | None:
+    """The words within each figure: rendered data must not be taken for the paper's."""
+    mark = data_mark(found["data_source"])
+    return mark if found["data_source"] == "stand-in" else None
+
+
+def _rates(run: Run) -> dict[str, Any] | None:
+    """False and true accept rate at each threshold, for the slider of the lists."""
+    ranking, operating = run.ranking, run.results.get("operating") or {}
+    if operating.get("roc") and operating["distance"] == str(ranking.get("distance")):
+        measured = f"{operating['measured_on']} people"
+        start = operating["equal_error"]["threshold"]
+        return {**operating["roc"], "start": start, "measured_on": measured}
+    if "pair_distance_edges" not in ranking:
+        return None
+    counts = ranking["same_pair_counts"], ranking["different_pair_counts"]
+    if not all(count.sum() for count in counts):
+        return None
+    true, false = ((count.cumsum() / count.sum()).round(5).tolist() for count in counts)
+    edges = ranking["pair_distance_edges"][1:].astype(float).round(5).tolist()
+    equal = min(range(len(edges)), key=lambda place: abs(false[place] - 1 + true[place]))
+    return {
+        "threshold": edges,
+        "false_accept_rate": false,
+        "true_accept_rate": true,
+        "start": edges[equal],
+        "measured_on": "the pairs of this test",
     }
-    return _write(path, summary, sections)
 
 
 def _write(
-    path: epath.PathLike, results: Mapping[str, Any], sections: Mapping[str, str]
+    template: str, path: epath.PathLike, found: Mapping[str, Any], **values: Any
 ) -> epath.Path:
-    mark = data_mark(results["data_source"])
-    numbers = headlines(results)
-    parts = [
-        results.get("method"),
-        f"{facts.words(results.get('dataset'))} ({results['data_source']} data)",
-        results.get("scale") and f"{results['scale']} scale",
-        results.get("protocol") and f"{results['protocol']} protocol",
+    own_data = found["data_source"] == "custom"
+    # Whoever has images of their own knows them by their name, not by that of a paper's experiment.
+    title = str(found["dataset" if own_data and found.get("dataset") else "exp"])
+    lead = [
+        found["exp"] if own_data else found.get("method"),
+        f"{facts.words(found.get('dataset'))} ({found['data_source']} data)",
+        found.get("scale") and f"{found['scale']} scale",
+        found.get("protocol") and f"{found['protocol']} protocol",
     ]
-    versions = results.get("versions") or {}
-    page = document.document(
-        title=str(results["exp"]),
-        lead=" · ".join(str(part) for part in parts if part),
-        mark=mark,
-        top=document.tiles(numbers, mark) if numbers else "",
-        sections=sections,
+    versions = found.get("versions") or {}
+    page = render(
+        template,
+        title=title,
+        lead=" · ".join(str(part) for part in lead if part),
+        mark=data_mark(found["data_source"]),
+        own_data=own_data,
+        warnings=results.warnings(found),
+        tiles=results.headlines(found),
+        paper_scale=found.get("scale") == "paper",
         footer=" · ".join(["Written by reid_jax", *(f"{k} {v}" for k, v in versions.items())]),
+        **values,
     )
     path = epath.Path(path)
-    write_atomically(path, page)
+    write_atomically(path, page + "\n")
     return path

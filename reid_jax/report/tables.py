@@ -1,11 +1,11 @@
 """Tables of a paper's numbers beside ours, as plain text, Markdown or HTML."""
 
 import dataclasses
-import html
 import math
 from collections.abc import Mapping, Sequence
 
 from reid_jax.evaluation import METRIC_HEADINGS
+from reid_jax.report.document import render
 
 _DATA_MARKS = {
     "official": None,
@@ -221,54 +221,41 @@ def _markdown_escaped(text: str) -> str:
     return " ".join(text.split())
 
 
-def html_table(table: Table) -> str:
+def html_table(table: Table, *, marked: bool = True) -> str:
     """A table as a `<table>` element, numbers in percent, every text escaped.
 
     Args:
         table: the table.
+        marked: says in the caption what data was measured on, if it is not official.
 
     Returns:
         HTML of one element, without styles; the mark of data that is not official has the class
-        'mark'.
+        'mark', and each number the heading of its column in `data-label`.
     """
     layout = _layout(table)
-    mark = data_mark(table.data_source)
-    num_columns = 1 + sum(len(group) for _, group in layout.groups) + layout.has_notes
-
-    lines = ["<table>", f"<caption>{html.escape(table.title)} (%)"]
-    lines += [f'<span class="mark">{html.escape(mark)}</span>'] if mark else []
-    span = ' rowspan="2"' if layout.beside else ""
-    lines += ["</caption>", "<thead>", f"<tr><td{span}></td>"]
-    lines += [
-        f'<th scope="colgroup" colspan="{len(group)}">{html.escape(name)}</th>'
-        if layout.beside
-        else f'<th scope="col">{html.escape(name)}</th>'
+    columns = [
+        {
+            "source": source,
+            "label": f"{name}, {source}" if layout.beside else name,
+        }
         for name, group in layout.groups
+        for source in group
     ]
-    lines += [f'<th scope="col" class="note"{span}>note</th>'] if layout.has_notes else []
-    if layout.beside:
-        lines += ["</tr>", "<tr>"]
-        lines += [
-            f'<th scope="col" class="{source}">{source}</th>'
-            for _, group in layout.groups
-            for source in group
-        ]
-    lines += ["</tr>", "</thead>", "<tbody>"]
-    classes = [source for _, group in layout.groups for source in group] + ["note"]
-    for cells in layout.body:
-        others = [
-            f'<td class="{name}">{_html_cell(cell)}</td>'
-            for name, cell in zip(classes, cells[1:], strict=False)
-        ]
-        lines.append(f'<tr><th scope="row">{html.escape(cells[0])}</th>{"".join(others)}</tr>')
-    lines.append("</tbody>")
-    if table.notes:
-        notes = "<br>".join(html.escape(note) for note in table.notes)
-        lines.append(f'<tfoot><tr><td colspan="{num_columns}">{notes}</td></tr></tfoot>')
-    lines.append("</table>")
-    return "\n".join(lines)
-
-
-def _html_cell(cell: str) -> str:
-    mean, sign, deviation = html.escape(cell).partition(" ± ")
-    return f"{mean}<small>± {deviation}</small>" if sign else mean
+    return render(
+        "table.html",
+        title=table.title,
+        mark=data_mark(table.data_source) if marked else None,
+        groups=layout.groups,
+        beside=layout.beside,
+        has_notes=layout.has_notes,
+        columns=columns,
+        rows=[
+            {
+                "label": cells[0],
+                "cells": [cell.partition(" ± ") for cell in cells[1 : 1 + len(columns)]],
+                "note": cells[-1] if layout.has_notes else "",
+            }
+            for cells in layout.body
+        ],
+        notes=list(table.notes),
+    ).strip()

@@ -29,7 +29,8 @@ def camera_pair_heat_map(
         cameras: C names of the cameras, or None for 1 to C.
 
     Returns:
-        The figure in percent, a panel for each matrix, left to right, on one scale.
+        The figure in percent, a panel for each matrix, left to right, on one scale, whose ends
+        are tens.
 
     Raises:
         ValueError: if there is no matrix, one is not [C, C] with C of 2 or more, a value is
@@ -59,19 +60,27 @@ def camera_pair_heat_map(
             f"camera_pair_heat_map: {len(names)} cameras and {num_cameras} rows; expected one "
             "name for each."
         )
+    every = np.concatenate([values[np.isfinite(values)] for values in panels.values()])
+    lowest = 10.0 * np.floor(10.0 * every.min(initial=1.0))
+    highest = max(10.0 * np.ceil(10.0 * every.max(initial=0.0)), lowest + 10.0)
     side = max(3.9, 0.62 * num_cameras)
+    middle = (lowest + highest) / 2
     figure = Figure(figsize=(side * len(panels) + 1.2, side + 0.55), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for number, (ax, (name, values)) in enumerate(zip(axes, panels.items(), strict=True)):
         percent = 100.0 * values
         ax.imshow(
-            np.ma.masked_invalid(percent), cmap=_COLOURS, vmin=0.0, vmax=100.0, interpolation="none"
+            np.ma.masked_invalid(percent),
+            cmap=_COLOURS,
+            vmin=lowest,
+            vmax=highest,
+            interpolation="none",
         )
         for row, column in np.ndindex(percent.shape):
             value = percent[row, column]
             # Black on the light half of the scale and white on the dark one; where there is no
             # colour, the page shows and the text has that of the page.
-            colour = style.INK if np.isnan(value) else "black" if value >= 50 else "white"
+            colour = style.INK if np.isnan(value) else "black" if value >= middle else "white"
             ax.text(
                 column,
                 row,

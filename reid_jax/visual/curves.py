@@ -1,11 +1,13 @@
 """Curves over training steps and ranks."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -72,20 +74,42 @@ def _say_empty(ax: Axes) -> None:
     ax.text(0.5, 0.5, "no values", transform=ax.transAxes, ha="center", va="center")
 
 
+def _panels(figure: Figure, num_panels: int) -> list[Axes]:
+    """Axes in rows of up to three that fill the width: five panels are three above two."""
+    num_rows = -(-num_panels // 3)
+    widths = [len(row) for row in np.array_split(np.arange(num_panels), num_rows)]
+    columns = math.lcm(*widths)
+    grid = figure.add_gridspec(num_rows, columns)
+    axes = []
+    for row, width in enumerate(widths):
+        span = columns // width
+        for place in range(width):
+            axes.append(figure.add_subplot(grid[row, place * span : (place + 1) * span]))
+            if row == num_rows - 1:
+                axes[-1].set_xlabel("training step")
+    return axes
+
+
 @matplotlib.rc_context(style.RC)
 def training_curves(
-    steps: np.ndarray, terms: Mapping[str, np.ndarray], *, smooth: bool = True
+    steps: np.ndarray,
+    terms: Mapping[str, np.ndarray],
+    *,
+    smooth: bool = True,
+    drops: Sequence[float] = (),
 ) -> Figure:
-    """One panel for each quantity against the training step, raw and smoothed.
+    """One panel for each quantity against the training step.
 
     Args:
         steps: [N] int, the step of each value.
         terms: heading of a panel, with its unit, to values [N]; NaN where a step has no value.
-        smooth: True draws the values pale and their moving average over 1/25 of the steps on
-            top; False draws each value as a marker on a line, for the few values of a validation.
+        smooth: True draws the moving average over 1/25 of the steps, in a band of one standard
+            deviation to each side (with fewer than 50 steps the values themselves); False draws
+            each value as a marker on a line, for the few values of a validation.
+        drops: steps at which the learning rate falls, marked in every panel.
 
     Returns:
-        The figure, two or three panels to a row.
+        The figure, up to three panels to a row, which fill it.
 
     Raises:
         ValueError: if there are no steps or no terms, or lengths differ.
@@ -93,48 +117,50 @@ def training_curves(
     steps = _steps(steps)
     if not terms:
         raise ValueError("training_curves: terms is empty, expected at least one.")
-    num_columns = 3 if len(terms) == 3 or len(terms) > 4 else min(2, len(terms))
-    num_rows = -(-len(terms) // num_columns)
-    figure = Figure(
-        figsize=(min(5.2 * num_columns, 10.4), 0.3 + 2.25 * num_rows), layout="constrained"
-    )
-    axes = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
-    figure.supxlabel("training step", fontsize=style.RC["axes.labelsize"])
+    num_rows = -(-len(terms) // 3)
+    widest = -(-len(terms) // num_rows)
+    figure = Figure(figsize=(min(5.2 * widest, 10.4), 0.4 + 2.1 * num_rows), layout="constrained")
     window = _smoothing_window(len(steps))
-    for ax, (heading, values) in zip(axes, terms.items(), strict=False):
+    # A thousand places are more than a panel has pixels: 50,000 steps make no megabytes of SVG.
+    shown = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), 1000)).astype(int))
+    for ax, (heading, values) in zip(_panels(figure, len(terms)), terms.items(), strict=True):
         values = _series(heading, steps, values)
         ax.set_title(heading)
         finite = np.isfinite(values)
         if not finite.any():
             _say_empty(ax)
-        elif smooth:
-            # As many raw points as steps: kept as pixels, so that 50,000 steps do not make
-            # megabytes of SVG.
-            ax.plot(
-                steps[finite],
-                values[finite],
+        elif smooth and window > 1:
+            mean = moving_average(values, window)
+            variance = moving_average((values - mean) ** 2, window)
+            at, mean, deviation = steps[shown], mean[shown], np.sqrt(variance[shown])
+            ax.fill_between(
+                at,
+                # A loss or a rate that is never below 0 is not drawn there.
+                np.maximum(mean - deviation, min(0.0, float(values[finite].min()))),
+                mean + deviation,
                 color=style.SKY,
-                linewidth=0.8,
-                alpha=0.75,
-                label="each step",
-                rasterized=True,
+                alpha=0.3,
+                linewidth=0,
+                label="one standard deviation",
             )
-            ax.plot(
-                steps,
-                moving_average(values, window),
-                color=style.BLUE,
-                label=f"mean of {window:,} steps",
-            )
+            ax.plot(at, mean, color=style.BLUE, label=f"mean of {window:,} steps")
         else:
-            ax.plot(steps[finite], values[finite], color=style.BLUE, marker="o", markersize=4)
+            marker = None if smooth else "o"
+            ax.plot(steps[finite], values[finite], color=style.BLUE, marker=marker, markersize=4)
+        for drop in drops:
+            ax.axvline(
+                drop, color=style.INK, linewidth=1.0, linestyle=":", label="learning rate falls"
+            )
         _step_axis(ax)
         ax.yaxis.set_major_locator(MaxNLocator(5))
-    for ax in axes[len(terms) :]:
-        ax.remove()
-    legends = [ax.get_legend_handles_labels() for ax in axes[: len(terms)]]
-    handles, labels = max(legends, key=lambda legend: len(legend[0]))
-    if handles:
-        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    legends = [ax.get_legend_handles_labels() for ax in figure.axes]
+    named = {
+        label: handle
+        for handles, labels in legends
+        for handle, label in zip(handles, labels, strict=True)
+    }
+    if named:
+        figure.legend(list(named.values()), list(named), loc="outside upper left", ncols=3)
     return figure
 
 
@@ -183,7 +209,7 @@ def distance_scatter(
             continue
         steps, window = steps[with_positive], _smoothing_window(int(with_positive.sum()))
         # Dots of 50,000 steps would hide one another at the size that suits 300.
-        size = float(np.clip(3000.0 / len(steps), 1.5, 12.0))
+        size = float(np.clip(2000.0 / len(steps), 1.0, 8.0))
         clouds = [
             ("mean inter-class", inter_mean, style.GREEN, "^", "-."),
             ("minimum inter-class", inter_min, style.ORANGE, "s", "--"),
@@ -198,7 +224,7 @@ def distance_scatter(
                 s=size,
                 color=colour,
                 marker=marker,
-                alpha=0.45,
+                alpha=0.3,
                 linewidths=0,
                 rasterized=True,
             )
@@ -207,11 +233,6 @@ def distance_scatter(
                 moving_average(values, window),
                 color=colour,
                 linestyle=line_style,
-                marker=marker,
-                markevery=max(1, len(steps) // 6),
-                markersize=6,
-                markeredgecolor="white",
-                markeredgewidth=0.6,
                 # A casing keeps the line apart from a dense cloud of its own colour.
                 path_effects=[withStroke(linewidth=3.6, foreground="white")],
                 label=name,
@@ -231,13 +252,17 @@ def cmc_curve(
     *,
     max_rank: int = 50,
     marked_ranks: Sequence[int] = (1, 5, 10, 20),
+    spread: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Figure:
     """Cumulative matching characteristic: share of queries with a match within the first k ranks.
+
+    An axis that does not begin at 0 has a break mark.
 
     Args:
         curves: name to cmc [G] fractions in [0, 1], rank 1 first.
         max_rank: the last rank drawn.
         marked_ranks: ranks whose values get a marker, and with a single curve a number.
+        spread: lowest and highest of several runs, [G] each, drawn as a band, or None.
 
     Returns:
         The figure, in percent.
@@ -247,7 +272,7 @@ def cmc_curve(
     """
     if not curves:
         raise ValueError("cmc_curve: curves is empty, expected at least one.")
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     ax = figure.subplots()
     lowest, last_rank = 100.0, 1
     for number, (name, cmc) in enumerate(curves.items()):
@@ -268,21 +293,47 @@ def cmc_curve(
         )
         if len(curves) == 1:
             for index in marked:
+                # Below the curve, where that is not below the axis.
+                low = percent[index] < 12
                 ax.annotate(
                     f"{percent[index]:.1f}",
                     (index + 1, percent[index]),
-                    xytext=(3, -6),
+                    xytext=(-3, 6) if low else (3, -6),
                     textcoords="offset points",
                     ha="left",
-                    va="top",
+                    va="bottom" if low else "top",
                 )
         lowest = min(lowest, float(np.nanmin(percent, initial=100.0)))
         last_rank = max(last_rank, len(percent))
+    if spread is not None:
+        low, high = (100.0 * np.asarray(values, np.float64)[:max_rank] for values in spread)
+        ranks = np.arange(1, len(low) + 1)
+        ax.fill_between(ranks, low, high, color=style.BLUE, alpha=0.18, linewidth=0)
+        lowest = min(lowest, float(np.nanmin(low, initial=100.0)))
     ax.set_xlabel("rank")
     ax.set_ylabel("queries with a match (%)")
     ax.set_xlim(0.0 if last_rank > 1 else 0.5, last_rank + 0.5)
     ax.set_xticks([rank for rank in (1, 5, 10, 20, 30, 40, 50) if rank <= last_rank])
-    ax.set_ylim(max(0.0, 10.0 * np.floor((lowest - 6.0) / 10.0)), 101.0)
+    bottom = max(0.0, 10.0 * np.floor((lowest - 6.0) / 10.0))
+    ax.set_ylim(bottom, 101.0)
+    if bottom > 0:
+        _mark_break(ax)
     if len(curves) > 1:
         ax.legend(loc="lower right")
     return figure
+
+
+def _mark_break(ax: Axes) -> None:
+    """Two strokes across the foot of the vertical axis: it does not begin at 0."""
+    strokes = [[(-0.012, low - 0.014), (0.012, low + 0.014)] for low in (0.035, 0.07)]
+    ax.add_collection(
+        LineCollection(
+            strokes,
+            colors=style.INK,
+            linewidths=1.2,
+            transform=ax.transAxes,
+            clip_on=False,
+            label="_break",
+        ),
+        autolim=False,
+    )

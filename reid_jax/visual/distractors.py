@@ -69,7 +69,7 @@ def distractor_curve(
         ax.set_xticks(_apart(ticks))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda size, _: _short(size)))
         ax.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        ax.margins(x=0.11, y=0.16)
+        ax.margins(x=0.16, y=0.2)
     axes[0].set_ylabel("%")
     if len(checked) > 1:
         handles, labels = axes[0].get_legend_handles_labels()

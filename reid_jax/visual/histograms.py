@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from reid_jax import evaluation
 from reid_jax.visual import style
@@ -79,7 +80,7 @@ def pair_distance_histogram(
     """
     edges, same, different = _checked(edges, same_counts, different_counts)
     threshold, rate = equal_error(edges, same, different)
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
     ax = figure.subplots()
     kinds = [
         ("different identities", different, style.VERMILION, "////", "--"),
@@ -117,6 +118,52 @@ def pair_distance_histogram(
     ax.set_xlabel(distance)
     ax.set_ylabel("pairs of the kind (% a bin)")
     # Room above the bars for the words beside the threshold.
-    ax.set_ylim(0.0, 1.22 * highest or 1.0)
+    ax.set_ylim(0.0, 1.3 * highest or 1.0)
     figure.legend(handles=handles, loc="outside upper center")
+    return figure
+
+
+@matplotlib.rc_context(style.RC)
+def precision_histogram(average_precision: np.ndarray) -> Figure:
+    """How many queries have which average precision.
+
+    Args:
+        average_precision: [Q] fractions in [0, 1]; NaN, for a query without a match, is left out.
+
+    Returns:
+        The figure: 20 bars of 5 % each, and a line at the mean.
+
+    Raises:
+        ValueError: if no query has a value, or one is outside [0, 1].
+    """
+    values = np.asarray(average_precision, np.float64)
+    values = values[np.isfinite(values)]
+    if not len(values) or values.min() < 0 or values.max() > 1 + 1e-9:
+        raise ValueError(
+            f"precision_histogram: {len(values)} values"
+            + (f" from {values.min():.4g} to {values.max():.4g}" if len(values) else "")
+            + ", expected fractions in [0, 1], 1 or more."
+        )
+    figure = Figure(figsize=(5.2, 2.9), layout="constrained")
+    ax = figure.subplots()
+    counts, edges = np.histogram(100.0 * values, np.linspace(0.0, 100.0, 21))
+    ax.stairs(counts, edges, fill=True, facecolor=style.BLUE, alpha=0.35)
+    ax.stairs(counts, edges, color=style.BLUE, linewidth=1.4)
+    mean = 100.0 * values.mean()
+    ax.axvline(mean, color=style.INK, linewidth=1.4, linestyle=":")
+    left_half = mean < 50.0
+    ax.annotate(
+        f"mean {mean:.1f} %",
+        (mean, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(6 if left_half else -6, 0),
+        textcoords="offset points",
+        ha="left" if left_half else "right",
+        va="top",
+    )
+    ax.set_xlim(0.0, 100.0)
+    ax.set_ylim(0.0, 1.18 * counts.max())
+    ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    ax.set_xlabel("average precision (%)")
+    ax.set_ylabel("queries")
     return figure

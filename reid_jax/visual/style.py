@@ -8,6 +8,8 @@ line style, marker, hatch or text.
 
 from typing import Any
 
+from matplotlib.figure import Figure
+
 BLUE = "#0072B2"
 GREEN = "#009E73"
 ORANGE = "#E69F00"
@@ -48,3 +50,19 @@ RC: dict[Any, Any] = {
     "figure.dpi": 100.0,
     "savefig.dpi": 200.0,
 }
+
+
+def mark(figure: Figure, words: str) -> None:
+    """Writes small words at the lower right of a figure, so that they stay with a copy of it.
+
+    Args:
+        figure: as this package draws it; one without a layout of its own gets the words below its
+            lower edge, for `savefig(bbox_inches="tight")`.
+        words: such as what data the figure shows.
+    """
+    share = 0.17 / figure.get_figheight()
+    layout: Any = figure.get_layout_engine()
+    if layout is not None:
+        layout.set(rect=(0.0, share, 1.0, 1.0 - share))
+    low = 0.2 * share if layout is not None else -share
+    figure.text(0.995, low, words, ha="right", va="bottom", fontsize=7.5, color=INK, alpha=0.75)

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -25,7 +26,7 @@ RESULT_KEYS = {
     *("fingerprint", "scale", "seed", "command", "commit", "versions", "machine"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
     *("trained_on", "partition", "split"),
-    *("metrics", "intervals", "paper", "operating"),
+    *("metrics", "intervals", "paper", "operating", "num_parameters"),
 }
 
 
@@ -141,6 +142,19 @@ def test_a_missing_report_is_written_again(finished, options):
     (directory / "report.html").unlink()
     launch.run_experiment(options(workdir=str(directory)))
     assert (directory / "report.html").stat().st_size > 10_000
+
+
+def test_a_report_takes_up_later_evaluations(finished, options):
+    directory, _ = finished
+    results = workdir.read_results(directory)
+    later = directory / "evaluation-later.json"
+    workdir.write_results(later, dataclasses.replace(results, protocol="multi-query-maximum"))
+    launch.run_experiment(options(workdir=str(directory)))
+    later.unlink()
+    page = (directory / "report.html").read_text()
+    assert "multi-query-maximum, market1501</th>" in page
+    trained = jax.tree.leaves(Embedder.from_run(directory).variables["params"])
+    assert results.num_parameters == sum(values.size for values in trained)
 
 
 def test_a_single_run_and_repeats_leave_each_other_alone(finished, options, tmp_path, monkeypatch):

@@ -175,6 +175,28 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert workdir.read_ranking(tmp_path).keys() == run.ranking.keys()
 
 
+def test_what_was_trained_on_and_later_evaluations_are_read_too(tmp_path):
+    write_run(tmp_path)
+    assert read_run(tmp_path).files == ("results.json", "config.json", "metrics.jsonl")
+    (tmp_path / "training.json").write_text('{"num_identities": 7, "data": {"num_images": 40}}')
+    for name, protocol in (
+        ("b", "multi-query-average"),
+        ("a", "single-query"),
+        ("c", "multi-shot"),
+    ):
+        write_results(tmp_path / f"evaluation-{name}.json", make(protocol=protocol))
+    write_results(tmp_path / "evaluation-d.json", make(protocol="multi-shot"))
+    run = read_run(tmp_path)
+    assert run.training_set == {"num_images": 40, "num_identities": 7}
+    # What the protocol does not tell apart has the name of its file.
+    assert list(run.evaluations) == [
+        "single-query, market1501",
+        "multi-query-average, market1501",
+        "multi-shot, market1501",
+        "d",
+    ]
+
+
 def test_what_a_run_lacks_is_among_its_problems(tmp_path):
     write_run(tmp_path)
     names = ("config.json", "metrics.jsonl", "ranking.npz")
@@ -219,7 +241,7 @@ def test_pages_are_made_of_what_is_read(tmp_path):
     page = report.write_page(runs["seed_1"], tmp_path / "seed_1" / "report.html").read_text()
     assert "Not on this page" in page
     assert "metrics.jsonl is missing" in page
-    assert page.count("<figure") == 2
+    assert page.count("<figure") == 4
     write_results(
         tmp_path, summarize({name: read_results(tmp_path / name) for name in ("seed_0", "seed_1")})
     )

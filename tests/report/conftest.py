@@ -2,12 +2,18 @@ import made_up
 import numpy as np
 import pytest
 
-from reid_jax.report import Run
+from reid_jax.report import Pictures, Run
 
 
-def run_in_memory(*, seed=0, **results):
-    """A finished run with made-up numbers; keywords replace entries of its results."""
+def run_in_memory(*, seed=0, drawn=True, **results):
+    """A finished run with made-up numbers; keywords replace entries of its results.
+
+    With `drawn=False` it has its lists but nothing that a page would draw, which takes long.
+    """
     training, validation = made_up.curves(seed=seed)
+    if not drawn:
+        lists = {k: v for k, v in made_up.ranking(seed=seed).items() if k.startswith("ranked_")}
+        return Run(made_up.results(seed=seed, **results), made_up.CONFIG, ranking=lists)
     return Run(
         made_up.results(seed=seed, **results),
         made_up.CONFIG,
@@ -24,12 +30,12 @@ def make_run():
 
 @pytest.fixture
 def thumbnails():
-    """Noise of the shapes that `write_page` takes, for lists as `make_run` makes them."""
+    """Noise as crops of the lists that `make_run` makes; keywords are further fields."""
 
-    def images(num_lists=3, height=16, width=8):
+    def pictures(num_lists=3, height=16, width=8, **fields):
         rng = np.random.Generator(np.random.Philox(1))
         shape = (3 * num_lists, 11, height, width, 3)
         pixels = rng.integers(0, 256, shape, np.uint8)
-        return {"query_images": pixels[:, 0], "gallery_images": pixels[:, 1:]}
+        return Pictures(pixels[:, 0], pixels[:, 1:], **fields)
 
-    return images
+    return pictures

@@ -35,9 +35,57 @@ def test_training_curves_have_a_panel_for_each_term(num_terms):
     terms = {f"term {number}": np.sqrt(steps + number) for number in range(num_terms)}
     figure = visual.training_curves(steps, terms)
     assert [ax.get_title(loc="left") for ax in figure.axes] == list(terms)
-    raw, smooth = figure.axes[-1].lines
-    np.testing.assert_array_equal(raw.get_ydata(), terms[f"term {num_terms - 1}"])
-    assert smooth.get_label() == "mean of 5 steps"
+    (mean,) = figure.axes[-1].lines
+    values = terms[f"term {num_terms - 1}"]
+    np.testing.assert_allclose(mean.get_ydata(), visual.moving_average(values, 5), rtol=1e-12)
+    assert mean.get_label() == "mean of 5 steps"
+    # Every row is full: the panels of a row share its width evenly.
+    rows = {}
+    for ax in figure.axes:
+        place = ax.get_subplotspec()
+        rows.setdefault(place.rowspan.start, []).append((place.colspan.start, place.colspan.stop))
+    columns = figure.axes[0].get_gridspec().ncols
+    for spans in rows.values():
+        assert spans[0][0] == 0
+        assert spans[-1][1] == columns
+        assert len({stop - start for start, stop in spans}) == 1
+
+
+def test_training_curves_have_a_band_of_one_standard_deviation():
+    rng = np.random.Generator(np.random.Philox(0))
+    values = 5 + rng.normal(0, 1, 100)
+    figure = visual.training_curves(np.arange(100), {"loss": values})
+    (band,) = figure.axes[0].collections
+    corners = band.get_paths()[0].vertices
+    mean = np.array([values[max(0, i - 2) : i + 3].mean() for i in range(100)])
+    squares = (values - mean) ** 2
+    deviation = np.sqrt([squares[max(0, i - 2) : i + 3].mean() for i in range(100)])
+    for place in (0, 50, 99):
+        edges = np.sort(np.unique(corners[corners[:, 0] == place, 1]))
+        expected = mean[place] + np.array([-1, 1]) * deviation[place]
+        np.testing.assert_allclose(edges[[0, -1]], expected, rtol=1e-9)
+
+
+def test_few_steps_are_drawn_as_they_are_without_a_legend():
+    figure = visual.training_curves(np.arange(40), {"loss": np.arange(40.0)})
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_ydata(), np.arange(40.0))
+    assert not figure.legends
+
+
+def test_many_steps_make_a_figure_of_bounded_size():
+    steps = np.arange(50_000)
+    figure = visual.training_curves(steps, {"loss": np.sqrt(steps)})
+    assert len(figure.axes[0].lines[0].get_xdata()) == 1000
+    assert figure.axes[0].lines[0].get_xdata()[-1] == steps[-1]
+
+
+def test_drops_of_the_learning_rate_are_marked_in_every_panel():
+    terms = {"loss": np.arange(40.0), "accuracy": np.arange(40.0)}
+    figure = visual.training_curves(np.arange(40), terms, drops=(10, 30))
+    for ax in figure.axes:
+        assert [line.get_xdata()[0] for line in ax.lines[1:]] == [10, 30]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["learning rate falls"]
 
 
 def test_training_curves_leave_out_what_is_not_finite():
@@ -97,6 +145,18 @@ def test_cmc_curve_is_in_percent_and_ends_at_the_last_rank(num_ranks):
     (line,) = figure.axes[0].lines
     np.testing.assert_allclose(line.get_ydata(), 100 * cmc[:50])
     assert figure.axes[0].texts[0].get_text() == "50.0"
+    # An axis that does not begin at 0 says so.
+    broken = any(mark.get_label() == "_break" for mark in figure.axes[0].collections)
+    assert broken == (figure.axes[0].get_ylim()[0] > 0)
+
+
+def test_the_spread_of_runs_is_a_band_in_percent():
+    cmc = np.linspace(0.5, 1.0, 10)
+    figure = visual.cmc_curve({"mean": cmc}, spread=(cmc - 0.1, cmc))
+    band = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert band[:, 1].min() == pytest.approx(40)
+    assert band[:, 1].max() == pytest.approx(100)
+    assert figure.axes[0].get_ylim()[0] < 40
 
 
 def test_cmc_curves_are_told_apart_by_more_than_colour():

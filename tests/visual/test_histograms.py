@@ -61,3 +61,20 @@ def test_histogram_scales_each_kind_by_itself_and_marks_the_threshold():
 def test_histogram_without_pairs_still_draws():
     figure = visual.pair_distance_histogram([0, 1, 2], [0, 0], [0, 0])
     assert not figure.axes[0].lines
+
+
+def test_precision_histogram_counts_the_queries_with_a_match():
+    values = np.array([0.0, 0.04, 0.06, 0.51, 1.0, np.nan])
+    (ax,) = visual.precision_histogram(values).axes
+    counts, edges, _ = ax.patches[0].get_data()
+    expected = np.zeros(20)
+    expected[[0, 1, 10, 19]] = [2, 1, 1, 1]
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_allclose(edges, np.arange(0, 101, 5))
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(100 * np.nanmean(values))
+
+
+@pytest.mark.parametrize("values", [[], [np.nan], [0.5, 1.5], [-0.1]])
+def test_precision_histogram_refuses(values):
+    with pytest.raises(ValueError, match="precision_histogram"):
+        visual.precision_histogram(np.array(values))
