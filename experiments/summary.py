@@ -11,7 +11,7 @@ from experiments.workdir import Numbers, Results
 from reid_jax import report
 from reid_jax.evaluation import Decision
 
-__all__ = ["operating_lines", "summarize", "summary_table", "summary_text", "tested_text"]
+__all__ = ["summarize", "summary_table", "summary_text", "tested_text"]
 
 _SAME_KIND = (
     "exp",
@@ -144,35 +144,5 @@ def summary_text(results: Results) -> str:
     """The closing lines of a run."""
     lines = [report.text_table(summary_table(results))]
     if results.operating is not None:
-        lines += operating_lines(Decision.from_json(results.operating, where="operating"))
+        lines += Decision.from_json(results.operating, where="operating").lines()
     return "\n".join(lines)
-
-
-def operating_lines(decision: Decision) -> list[str]:
-    """Error rates and thresholds, a line each, with 95 % intervals over people.
-
-    Args:
-        decision: of a run.
-    """
-    equal = decision.equal_error
-    lines = [
-        f"Same person or not, measured on {decision.origin} (%, 95 % intervals over people):",
-        f"  equal error                   {_share(equal.rate, equal.rate_interval)}  "
-        f"distance {equal.threshold:.4g}",
-    ]
-    for point in decision.points:
-        at = f"  true accept at {100 * point.false_accept_rate:g} % false"
-        if point.threshold is None or point.true_accept_rate is None:
-            lines.append(f"{at:<31} too few pairs ({decision.num_different_pairs:,} different)")
-            continue
-        shown = _share(point.true_accept_rate, point.true_accept_interval)
-        lines.append(f"{at:<31} {shown}  distance {point.threshold:.4g}")
-    if decision.calibration:
-        error = decision.calibration.expected_calibration_error
-        lines.append(f"  probability off by            {100 * error:6.2f}")
-    return lines
-
-
-def _share(value: float, interval: tuple[float, float] | None) -> str:
-    between = "" if interval is None else f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
-    return f"{100 * value:6.2f} {between:<16}"

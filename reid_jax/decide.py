@@ -11,13 +11,13 @@ from typing import Any, Literal
 import numpy as np
 from etils import epath
 
-from reid_jax import data, evaluation, schema
+from reid_jax import data, evaluation, parallel, schema
 from reid_jax.data import Source
 from reid_jax.embedder import DECISION_FILE, Embedder
 from reid_jax.evaluation import Decision, PersonPairs, Verdict
 from reid_jax.files import write_atomically
 
-__all__ = ["NotMeasurableError", "measure", "people_to_measure", "same_pairs", "write"]
+__all__ = ["NotMeasurableError", "decided", "measure", "people_to_measure", "same_pairs", "write"]
 
 MOST_IMAGES = 1000
 """Of the people that a decision is measured on: half a million pairs."""
@@ -127,6 +127,26 @@ def measure(
         num_images=len(images),
         calibration=evaluation.calibrate(pairs, seed=seed),
     )
+
+
+def decided(
+    embedder: Embedder,
+    subsets: Mapping[str, Any],
+    *,
+    data_source: Literal["official", "custom", "stand-in"] = "custom",
+) -> Embedder:
+    """The embedder with what `measure` finds; where that cannot be, as it is, and why is said.
+
+    Args:
+        embedder: the model.
+        subsets: see `measure`.
+        data_source: of the images.
+    """
+    try:
+        return embedder.with_decision(measure(embedder, subsets, data_source=data_source))
+    except NotMeasurableError as error:
+        parallel.say(f"No thresholds: {error}.")
+        return embedder
 
 
 def write(workdir: epath.PathLike, decision: Decision) -> None:

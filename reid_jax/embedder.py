@@ -257,7 +257,7 @@ class Embedder:
         """
         how = (
             "measure them with reid_jax.decide.measure on people that were kept apart, and save "
-            "the model with_decision; an experiment (experiments/run.py) does so after its training"
+            "the model with_decision; reid-jax train and experiments/run.py do so after a training"
         )
         if self.decision is None:
             raise ValueError(f"this model has no threshold and no probability: {how}")

@@ -16,7 +16,7 @@ __all__ = ["add_arguments", "run"]
 SHOWN = (
     *("exp", "dataset", "trained_on", "data_source", "partition", "protocol", "fingerprint"),
     *("scale", "num_query", "num_gallery", "num_valid_queries", "metrics", "metrics_std"),
-    *("threshold", "operating_points", "overlap"),
+    "overlap",
 )
 
 

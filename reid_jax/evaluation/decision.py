@@ -138,6 +138,26 @@ class Decision(OperatingPoints):
         rendered = ", rendered" if self.data_source == "stand-in" else ""
         return f"{self.num_people:,} {self.measured_on} people of {self.dataset}{rendered}"
 
+    def lines(self) -> list[str]:
+        """Error rates and thresholds for a terminal, with 95 % intervals over people."""
+        equal = self.equal_error
+        lines = [
+            f"Same person or not, measured on {self.origin} (%, 95 % intervals over people):",
+            f"  equal error                   {_share(equal.rate, equal.rate_interval)}  "
+            f"distance {equal.threshold:.4g}",
+        ]
+        for point in self.points:
+            at = f"  true accept at {100 * point.false_accept_rate:g} % false"
+            if point.threshold is None or point.true_accept_rate is None:
+                lines.append(f"{at:<31} too few pairs ({self.num_different_pairs:,} different)")
+                continue
+            shown = _share(point.true_accept_rate, point.true_accept_interval)
+            lines.append(f"{at:<31} {shown}  distance {point.threshold:.4g}")
+        if self.calibration:
+            error = self.calibration.expected_calibration_error
+            lines.append(f"  probability off by            {100 * error:6.2f}")
+        return lines
+
     def as_json(self) -> dict[str, Any]:
         """The same as JSON has it."""
         return _plain(self)
@@ -159,6 +179,11 @@ class Decision(OperatingPoints):
                 f"{where}.calibration.slope is {made.calibration.slope}, expected above 0"
             )
         return made
+
+
+def _share(value: float, interval: tuple[float, float] | None) -> str:
+    between = "" if interval is None else f"[{100 * interval[0]:.2f}, {100 * interval[1]:.2f}]"
+    return f"{100 * value:6.2f} {between:<16}"
 
 
 def _plain(value: Any) -> Any:

@@ -94,8 +94,7 @@ def make_card(
         file: name of the exported model.
         dim: D of the embeddings.
         evaluation: what was measured, as `results.json` of a run has it (`dataset`,
-            `data_source`, `protocol`, `metrics`, ...) and, where there is one, a
-            `threshold`; None where nothing is known.
+            `data_source`, `protocol`, `metrics`, ...); None where nothing is known.
         platforms: for which it was made.
         notes: sentences about this export.
 
@@ -136,6 +135,7 @@ def make_card(
         "distance": embedder.distance_name,
         "trained_on": provenance.pop("data", None),
         "training": provenance,
+        "operating": embedder.decision and embedder.decision.as_json(),
         "evaluation": None if evaluation is None else dict(evaluation),
         "intended_use": INTENDED_USE,
         "limits": list(LIMITS),
@@ -228,10 +228,34 @@ def _markdown(card: Mapping[str, Any]) -> str:
         "## Measured",
         STAND_IN if (card["evaluation"] or {}).get("data_source") == "stand-in" else "",
         _facts(card["evaluation"], "Nothing is known: measure it on images of your own."),
+        "## Same person or not",
+        _operating(card["operating"]),
         "## Made with",
         _facts({"network": card["network"], **card["training"], "export": card["versions"]}, ""),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _operating(operating: Mapping[str, Any] | None) -> str:
+    if operating is None:
+        return "No threshold was measured."
+    equal = operating["equal_error"]
+    rows = {"equal error": f"{100 * equal['rate']:.2f} %, up to a distance of {equal['threshold']}"}
+    for point in operating["points"]:
+        if point["threshold"] is not None:
+            rows[f"{100 * point['false_accept_rate']:g} % of different pairs accepted"] = (
+                f"{100 * point['true_accept_rate']:.2f} % of same pairs accepted, up to a distance "
+                f"of {point['threshold']}"
+            )
+    if calibration := operating["calibration"]:
+        rows["probability, one pair in two being the same"] = (
+            f"1 / (1 + exp({calibration['slope']} (distance - {calibration['midpoint']})))"
+        )
+    rows["measured on"] = (
+        f"{operating['num_people']:,} {operating['measured_on']} people of {operating['dataset']} "
+        f"({operating['data_source']})"
+    )
+    return _table(rows)
 
 
 def _facts(facts: Mapping[str, Any] | None, otherwise: str) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import tiny_embedders
 from jax import export as jax_export
+from search_parts import make_embedder, people_source
 
-from reid_jax import Scoring, export
+from reid_jax import Scoring, decide, export
 
 # In a process of its own: the card's program, on images of a file, with what it must not import.
 PROGRAM = """
@@ -64,10 +65,12 @@ def test_one_file_is_for_any_rows_and_platform(tmp_path, name, options, scoring)
 
 def test_the_card_says_what_is_known(tmp_path):
     embedder = tiny_embedders.embedder("resnet18", width=4)
-    evaluation = {"protocol": "single-query", "metrics": {"rank1": 0.75}, "threshold": 0.5}
+    evaluation = {"protocol": "single-query", "metrics": {"rank1": 0.75}}
     evaluation |= {"data_source": "stand-in"}
     path = tmp_path / "model.stablehlo"
+    embedder = embedder.with_decision(decide.measure(make_embedder(), {"val": people_source()}))
     card = export.stablehlo(embedder, path, evaluation=evaluation)
+    assert card["operating"] == embedder.decision.as_json()
     assert card == json.loads((tmp_path / "model.stablehlo.json").read_text())
     assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert card["input"]["shape"] == ["batch", 64, 32, 3]
@@ -83,6 +86,8 @@ def test_the_card_says_what_is_known(tmp_path):
         "32 x 64",
         "unit length",
         "rendered",
+        "| equal error | 25.00 %, up to a distance of 0.07",
+        "8 validation people of rendered (custom)",
     ):
         assert part in text
     assert "Not known" not in text
@@ -94,6 +99,7 @@ def test_a_card_without_facts_says_so(tmp_path):
     export.stablehlo(embedder, tmp_path / "model.stablehlo")
     text = (tmp_path / "model.stablehlo.md").read_text()
     assert "the model does not say" in text
+    assert "No threshold was measured." in text
     assert "measure it on images of your own" in text
 
 
