@@ -284,10 +284,14 @@ def _decayed(config: Config, of: Length) -> optax.Schedule:
 def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer of all parameters; the identification head moves alone for `head_steps`."""
     own = config.optimizer
+    decay: dict[str, Any] = {
+        "weight_decay": own.weight_decay,
+        "decayed": schedules.kernels if own.weight_decay_of == "kernels" else None,
+    }
     if own.name == "sgd":
-        made = schedules.sgd(rate, momentum=own.momentum, weight_decay=own.weight_decay)
+        made = schedules.sgd(rate, momentum=own.momentum, **decay)
     else:
-        made = schedules.adam(rate, weight_decay=own.weight_decay)
+        made = schedules.adam(rate, **decay)
     if own.head_steps:
         made = schedules.freeze_until(made, is_identification_head, num_steps=own.head_steps)
     return made

@@ -213,7 +213,13 @@ class Optimizer(_Section):
     name: Annotated[Literal["adam", "sgd"], _is("rule of the steps")]
     learning_rate: Annotated[Real, _is("learning rate of the first steps")]
     momentum: Annotated[Share, _is("momentum of sgd")] = 0.9
-    weight_decay: Annotated[Real, _is("share of each kernel that is added to its gradient")]
+    weight_decay: Annotated[
+        Real, _is("share of a parameter that is added to its gradient; see weight_decay_of")
+    ]
+    weight_decay_of: Annotated[
+        Literal["kernels", "all"],
+        _is("what decays: parameters of two or more axes, or also batch norm and biases"),
+    ] = "kernels"
     decay: Annotated[
         Literal["cosine", "exponential", "steps"],
         _is(
@@ -299,6 +305,17 @@ class Loss(_Section):
     ] = None
     mean_rate: Annotated[
         Real | None, _is("how far a step moves the mean codes, with means=ema")
+    ] = None
+    reduction: Annotated[
+        Literal["alike", "mixed"] | None,
+        _is(
+            "of the three losses over a batch: alike, a mean of each; mixed, a mean of the "
+            "classification loss and sums of the two others"
+        ),
+    ] = None
+    scatter_over: Annotated[
+        Literal["all", "batch"] | None,
+        _is("other identities that the scatter loss sums over: all, or those of the batch"),
     ] = None
 
 
@@ -424,7 +441,10 @@ LOSS_KEYS: dict[str, tuple[str, ...]] = {
         *("margin", "center_rate", "inter_grad", "neg_updates_centers"),
     ),
     "identification_center": _OF_CENTERS,
-    "inherent": ("compact_weight", "scatter_weight", "means", "mean_rate", "scatter_cap"),
+    "inherent": (
+        *("compact_weight", "scatter_weight", "means", "mean_rate", "scatter_cap"),
+        *("reduction", "scatter_over"),
+    ),
     "triplet": ("margin",),
     "csn": ("ranking_weight", "margin", "prior_weight", "min_scale", "limit"),
     "strong": ("margin", "triplet_weight", "label_smoothing", "center_weight", "center_rate"),

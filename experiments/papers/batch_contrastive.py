@@ -83,6 +83,7 @@ def _paper() -> Config:
             learning_rate=0.01,
             momentum=0.9,
             weight_decay=5e-4,
+            weight_decay_of="all",
             boundaries=(20_000, 40_000),
             num_steps=50_000,
         ),

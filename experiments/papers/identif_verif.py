@@ -166,6 +166,7 @@ def _paper(backbone: str, loss: str) -> Config:
             learning_rate=0.001,
             momentum=0.9,
             weight_decay=5e-4,
+            weight_decay_of="all",
             num_epochs=epochs,
             boundary_epochs=(epochs - _LAST_EPOCHS,),
         ),

@@ -118,8 +118,8 @@ class UniformSampler:
 class IdentitySampler:
     """Batches of P identities with K images each (PxK).
 
-    Each epoch passes over the identities in shuffled order, P at a time; if fewer than P identities
-    remain, they are left for the next epoch, since a batch never holds one twice. The K images are
+    Each pass goes over the identities in shuffled order, P at a time; if fewer than P identities
+    remain, they are left for the next pass, since a batch never holds one twice. The K images are
     drawn without replacement where the identity has K, with replacement otherwise.
     """
 
@@ -165,12 +165,16 @@ class IdentitySampler:
         self.seed = seed
 
     def epoch(self, step: int) -> int:
-        """Epoch, from 0, of the step."""
+        """Pass over the identities, from 0, of the step."""
         return step // (self.num_identities // self.identities_per_batch)
 
     def num_steps(self, epochs: float) -> int:
-        """Steps that cover this many epochs, rounded up."""
-        return int(np.ceil(epochs * (self.num_identities // self.identities_per_batch)))
+        """Steps that draw as many images as the set has, this many times, rounded up.
+
+        An epoch of training counts images, as that of the other samplers does: a pass over the
+        identities, K images of each, would be shorter the more images each has.
+        """
+        return int(np.ceil(epochs * len(self._rows) / self.batch_size))
 
     def __call__(self, step: int) -> np.ndarray:
         """Rows of the step's batch.

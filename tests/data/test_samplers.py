@@ -79,7 +79,8 @@ def test_identity_batches(seed):
                 if (identities == identity).sum() >= 4:
                     assert len(set(group.tolist())) == 4
         assert len(set(seen)) == 6
-    assert sampler.num_steps(1.5) == 3
+    # A training's epoch is as many images as there are: 28 images, 12 a step.
+    assert sampler.num_steps(1.5) == 4 == UniformSampler(28, batch_size=12, seed=0).num_steps(1.5)
 
 
 def test_identity_images_are_uniform():

@@ -30,10 +30,11 @@ from experiments.config.sections import annotations
 from experiments.config.values import known_values
 from reid_jax import models, objectives
 from reid_jax.objectives.clever import INTER_GRADS
+from reid_jax.objectives.inherent import REDUCTIONS, SCATTER_OVER
 
 ROOT = Path(__file__).parents[2]
-# Of the untyped configuration, commit 0d25ca3: of each experiment the default row at paper scale,
-# and of each row and scale what differs and which keys it lacks.
+# A record of values: of each experiment the default row at paper scale, and of each row and scale
+# what differs and which keys it lacks. A value changes here when a row is corrected, on purpose.
 GOLDEN = json.loads((Path(__file__).parent / "resolved_rows.json").read_text())
 CASES = [(exp, key) for exp, golden in GOLDEN.items() for key in golden["rows"]]
 RENAMED = {"method": "objective", "model.evaluation": "model.test_statistics"}
@@ -441,6 +442,8 @@ def test_known_values_are_those_of_the_library():
     assert known("model", "name") == set(models.MODELS) == MODEL_KEYS.keys()
     assert known("loss", "means") == set(MEANS)
     assert known("loss", "inter_grad") == set(INTER_GRADS)
+    assert known("loss", "reduction") == set(REDUCTIONS)
+    assert known("loss", "scatter_over") == set(SCATTER_OVER)
     objective = set(known_values(annotations(Config)["objective"]))
     assert objective == LOSS_KEYS.keys()
     for name in objective:

@@ -99,6 +99,30 @@ def test_the_learning_rate_may_decay_from_the_middle_on():
         build_config("inherent_pku:lr_schedule=exp", EXPERIMENTS, scale="small")
 
 
+def test_all_rows_are_trained_on_equally_many_images():
+    """"Both models are trained by 300 epochs": 912 images, 300 times, whatever the batches."""
+    labels, cameras = np.repeat(np.arange(57), 16), np.tile(np.repeat([1, 2], 8), 57)
+    for row in ("set1", "set2", "set3", "resnet18_htri", "resnet50_htri"):
+        config = build_config(f"inherent_pku:row={row}", EXPERIMENTS, scale="paper")
+        sampler = build.sampler(config, labels, cameras, 0)
+        steps = build.length(config, sampler).num_steps
+        assert (row, steps * sampler.batch_size) == (row, 300 * 912)
+
+
+@pytest.mark.parametrize("decayed", ["kernels", "all"])
+@pytest.mark.parametrize("exp", ["inherent_pku", "batch_contrastive_market"])
+def test_weight_decay_is_of_kernels_or_of_all(exp, decayed):
+    config = build_config(exp, EXPERIMENTS, scale="small")
+    assert config.optimizer.weight_decay_of == {"inherent_pku": "kernels"}.get(exp, "all")
+    config = changed(config, optimizer={"weight_decay_of": decayed})
+    params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
+    optimizer = build.optimizer(config, lambda step: 0.1)
+    gradients = {name: np.zeros_like(leaf) for name, leaf in params.items()}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    assert (np.asarray(updates["kernel"]) < 0).all()
+    assert (np.asarray(updates["bias"]) < 0).all() == (decayed == "all")
+
+
 def test_wrong_rows_say_what_is_known(on_pku):
     with pytest.raises(ValueError, match="row='set4'; known: set1, set2, set3"):
         launch.run_experiment(on_pku("inherent_pku:row=set4"))

@@ -80,17 +80,36 @@ def remembered(bank, codes, rows):
     return bank
 
 
-def inherent(outputs, labels, means, *, compact_weight, scatter_weight, known=None, cap=np.inf):
+def inherent(
+    outputs,
+    labels,
+    means,
+    *,
+    compact_weight,
+    scatter_weight,
+    known=None,
+    cap=np.inf,
+    reduction="alike",
+    scatter_over="all",
+):
     """Eq. 4; ``known`` are the identities that there are, by default all."""
     known = list(range(len(means))) if known is None else list(known)
     at = {identity: place for place, identity in enumerate(known)}
     places = [at[y] for y in labels]
     codes = outputs["embedding"]
     compact = losses.compact(codes, places, means[known])
-    scatter = np.minimum(losses.scatter(codes, places, means[known]), cap)
+    if scatter_over == "all":
+        scatter = losses.scatter(codes, places, means[known])
+    else:
+        scatter = np.zeros(len(codes))
+        for i, p in enumerate(labels):
+            for j in sorted(set(labels)):
+                if j != p:
+                    scatter[i] += 0.5 * sum((codes[i] - means[j]) ** 2)
+    scatter = np.minimum(scatter, cap)
     classification = losses.identification(outputs["logits"], labels)
-    return (
-        classification.mean() + compact_weight * compact.sum() - scatter_weight * scatter.sum(),
-        compact.sum(),
-        scatter.sum(),
-    )
+    # Eqs. 2 and 3 print sums over the batch, Eq. 1 one sample: "alike" takes all three as means.
+    share = 1 / len(codes) if reduction == "alike" else 1.0
+    compact, scatter = share * compact.sum(), share * scatter.sum()
+    total = classification.mean() + compact_weight * compact - scatter_weight * scatter
+    return total, compact, scatter
