@@ -221,15 +221,15 @@ class PairSampler:
     III-F. The first round(P / (1 + r)) pairs of a batch are positive, the rest negative, with r the
     negatives per positive of the epoch in which the batch begins. The second element is drawn
     uniformly: for a positive pair among the other images of the same identity, for a negative pair
-    among all images of other identities; with `cross_camera`, among those of another camera only.
+    among all images of other identities. With `cross_camera` it is of another camera, and the image
+    of the lower camera number comes first: the first images of two cameras' pairs are all of the
+    one, the second all of the other, as in a siamese network of two cameras.
 
     An image without a possible positive partner is the first element of negative pairs only
     (`num_negative_only` counts them): the epoch's order is rearranged so that all other rules hold.
     Only where fewer images have a partner than the epoch has positive pairs, those images come more
     than once and some of the others wait for another epoch. `num_positive_pairs` counts all pairs
     that could be positive, each once.
-
-    Deviation: the paper's random order is rearranged where an image has no positive partner.
     """
 
     images_per_row = 2
@@ -251,7 +251,7 @@ class PairSampler:
             cameras: [N] integers, or None without cameras.
             num_pairs: P, pairs of the global batch.
             negatives_per_positive: r, a number, or a function of the epoch (from 0).
-            cross_camera: partners come from another camera.
+            cross_camera: partners come from another camera, and the lower camera is first.
             seed: in [0, 2**64).
 
         Raises:
@@ -409,6 +409,8 @@ class PairSampler:
                 self._negative(rows_a[num_positive:], words[num_positive:]),
             ]
         )
+        swapped = self._camera[rows_a] > self._camera[rows_b]  # Never, where cameras do not count.
+        rows_a, rows_b = np.where(swapped, rows_b, rows_a), np.where(swapped, rows_a, rows_b)
         return rows_a, rows_b, np.arange(self.num_pairs) < num_positive
 
     def _positive(self, rows: np.ndarray, words: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from flat_config import defaults, flat
 
 from experiments import papers
 from experiments.build import MEANS
@@ -47,25 +48,6 @@ def build(exp, scale="small"):
 def of_case(exp, key):
     scale, _, row = key.partition(" ")
     return build(f"{exp}:{row}" if row else exp, scale)
-
-
-def flat(config):
-    """Values by key, tuples as lists, as JSON has them."""
-    values = {}
-    for name, value in json.loads(to_json(config)).items():
-        inner = value.items() if isinstance(value, dict) else ()
-        values |= {f"{name}.{key}": v for key, v in inner} or {name: value}
-    return values
-
-
-def defaults():
-    return {
-        f"{name}.{field.name}": list(field.default)
-        if isinstance(field.default, tuple)
-        else field.default
-        for name, section in SECTIONS.items()
-        for field in dataclasses.fields(section)
-    }
 
 
 # Rows ------------------------------------------------------------------------------------------
@@ -155,7 +137,10 @@ def test_paper_rows_are_recognised_whatever_their_schedule():
         ("batch_contrastive_market:margin=-1", "loss.margin=-1.0: expected .* at least 0"),
         ("softmax_market:margin=1", "no key 'margin'"),
         ("softmax_market:dataset=viper", "no key 'dataset'"),
-        ("csn_cuhk03:row=l5", "row='l5'; known: cls, l2, l3, l4, l2l3, l2l3l4, c1, c2"),
+        (
+            "csn_cuhk03:row=l5",
+            "row='l5'; known: cls, l2, l3, l4, l2l3, l2l3l4, l2l3l4_table5",
+        ),
         ("clever_pretrain:row=iii", "known: ic, frw_ic, intra_i"),
         ("clever_cuhk03:images=drawn", "images='drawn'; known: detected, labeled"),
         ("clever_cuhk03:neg_updates_centers=maybe", "neg_updates_centers=maybe: .* bool"),

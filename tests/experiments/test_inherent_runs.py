@@ -73,6 +73,10 @@ def test_triplets_come_by_identity(on_pku):
     assert (results.method, results.objective) == ("inherent", "triplet")
     record = json.loads(Path("runs/inherent_pku-row-resnet18_htri/config.json").read_text())
     assert record["config"]["model"]["identification"] is False
+    # What the experiment says of itself is in the report, beside what the library says.
+    page = Path("runs/inherent_pku-row-resnet18_htri/report.html").read_text()
+    assert "P and K are not given" in page
+    assert "small scale: half of ResNet-18" in page
     with pytest.raises(ValueError, match="is not a multiple of"):
         launch.run_experiment(
             on_pku(
@@ -100,7 +104,7 @@ def test_the_learning_rate_may_decay_from_the_middle_on():
 
 
 def test_all_rows_are_trained_on_equally_many_images():
-    """"Both models are trained by 300 epochs": 912 images, 300 times, whatever the batches."""
+    """ "Both models are trained by 300 epochs": 912 images, 300 times, whatever the batches."""
     labels, cameras = np.repeat(np.arange(57), 16), np.tile(np.repeat([1, 2], 8), 57)
     for row in ("set1", "set2", "set3", "resnet18_htri", "resnet50_htri"):
         config = build_config(f"inherent_pku:row={row}", EXPERIMENTS, scale="paper")

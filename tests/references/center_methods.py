@@ -40,15 +40,20 @@ def clever(outputs, batch, centers, weights, **options):
     """(loss, next centers) of Eq. 8."""
     terms, moved = clever_terms(outputs, batch, centers, **options)
     if options["inter_grad"] == "centers":
-        pairs = zip(*(batch[name] for name in ("identity_a", "identity_b", "same")), strict=True)
-        negatives = [(i, j) for i, j, same in pairs if not same]
-        for i, j in negatives:
-            between = centers[i] - centers[j]
-            if (between**2).sum() < options["margin"]:
-                # The gradient of Eq. 6 is -2/m (c_i - c_j) in c_i and the opposite in c_j.
-                step = options["center_rate"] * weights["inter"] * 2 / len(negatives) * between
-                moved[i] += step
-                moved[j] -= step
+        names = ("identity_a", "identity_b", "same")
+        pairs = list(zip(*(batch[name] for name in names), strict=True))
+        for k in range(len(centers)):
+            # Eq. 4's form for Eq. 6: a sum over the pairs that hold k, over one and their number.
+            numerator, number = np.zeros(centers.shape[1]), 0
+            for i, j, same in pairs:
+                if k not in (i, j):
+                    continue
+                number += 1
+                if same or ((centers[i] - centers[j]) ** 2).sum() >= options["margin"]:
+                    continue
+                other = j if k == i else i
+                numerator += -2 * (centers[k] - centers[other])
+            moved[k] -= options["center_rate"] * numerator / (1 + number)
     return sum(weights[name] * terms[name] for name in terms), moved
 
 
