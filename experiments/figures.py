@@ -14,7 +14,7 @@ from experiments import build, job, sources
 from experiments.again import evaluation_of
 from reid_jax import evaluation, models, visual
 from reid_jax.embedder import Embedder
-from reid_jax.keys import FEW_IMAGES, random_bits
+from reid_jax.keys import SHOWN_PEOPLE, random_bits
 from reid_jax.protocols import DISTRACTOR_SHARES, Protocol
 from reid_jax.training.logs import read_metrics
 
@@ -65,7 +65,7 @@ def embedding_map(runs: Mapping[str, job.Job], protocol: str) -> Figure:
 def mapped_identities(identities: np.ndarray, *, seed: int) -> np.ndarray:
     """As many of the people in a gallery as Fig. 4 of identif_verif shows, or all of fewer."""
     people = np.unique(identities[identities > 0])
-    order = np.argsort(random_bits(seed, stream=FEW_IMAGES, index=0, count=len(people)))
+    order = np.argsort(random_bits(seed, stream=SHOWN_PEOPLE, index=0, count=len(people)))
     return np.sort(people[order[:NUM_MAPPED_IDENTITIES]])
 
 

@@ -312,7 +312,7 @@ _INHERENT = (
     ),
     Note(
         "the size of the input is not given (images have 128x48); here they are resized to 288x144 "
-        "and cropped to 256x128, and at test resized to 256x128, in which a person is an eighth "
+        "and cropped to 256x128, and at test resized to 256x128, in which a person is a ninth "
         "smaller.",
         lambda config, scale: scale == "paper",
     ),

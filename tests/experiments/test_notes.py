@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from experiments import build, papers
+from experiments.config import parse_overrides
 from experiments.papers.notes import NOTES, Note
 
 LISTED = json.loads((Path(__file__).parent / "listed_notes.json").read_text())
@@ -45,8 +46,9 @@ OF_LIBRARY = {
 }
 
 
-def notes(exp, scale):
+def notes(exp, scale, *overrides):
     config = papers.build_config(exp, papers.EXPERIMENTS, scale=scale)
+    config = parse_overrides(config, overrides)
     return (*papers.notes_of(exp, config, scale=scale), *build.notes(config))
 
 
@@ -64,8 +66,9 @@ def test_the_report_of_a_run_lists(exp, scale):
 
 
 def test_every_note_is_true_of_some_run_and_what_is_not_of_all_has_a_condition():
+    overridden = [("inherent_pku", "paper", "optimizer.weight_decay_of=all")]
     for method, own in NOTES.items():
-        runs = [row for row in ROWS + MORE if papers.method_of(row[0]) == method]
+        runs = [row for row in ROWS + MORE + overridden if papers.method_of(row[0]) == method]
         listed = [set(notes(*run)) for run in runs]
         for note in own:
             text = f"{method}: {note.text}"
@@ -94,6 +97,9 @@ def test_each_stands_where_it_is_true():
     assert "names no augmentation" in text("clever_cuhk03")
     assert "names no augmentation" not in text("clever_viper")
     assert "zero" not in text("clever_cuhk03")  # The paper prints how the centers begin.
+    frozen = ("model.weights=resnet50.pth", "model.freeze_batch_norm=true")
+    assert "frozen" in text("batch_contrastive_market")
+    assert "frozen" not in " ".join(notes("batch_contrastive_market", "paper", *frozen))
     for exp in ("batch_contrastive_market", "softmax_duke"):
         assert "0.9, 5e-4 of all parameters" in text(exp)
         assert "3x3 convolution" in text(exp)
