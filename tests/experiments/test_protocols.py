@@ -178,7 +178,7 @@ def test_a_test_mode_that_cannot_work_is_refused_before_the_training(
     on_pairs, monkeypatch, exp, message
 ):
     monkeypatch.setattr(job, "train", lambda *args: 1 / 0)
-    overrides = ["evaluation.test_mode=dense_flip", "data.image_size=(64,64)"]
+    overrides = ["evaluation.test_mode=dense_flip", "data.image_size=(64,64)", "model.width=6"]
     with pytest.raises(ValueError, match=message):
         launch.run_experiment(on_pairs(exp=exp, overrides=overrides))
 
