@@ -12,7 +12,7 @@ from etils import epath
 from experiments import build, datasets, job, sources, workdir
 from experiments.config import Config, changed, from_dict, parse_overrides
 from experiments.options import EvaluateOptions
-from experiments.papers import slug
+from experiments.papers import EXPERIMENTS, method_of, paper_row, slug
 from experiments.workdir import Results
 from reid_jax import data, parallel
 from reid_jax.embedder import Embedder
@@ -90,15 +90,16 @@ def evaluations_of(
         protocol.check(embedder)
         protocol.shared(embedder.trainings, opened, allow_overlap=options.allow_overlap)
 
+    exp, scale = record["exp"], record["scale"]
     finished = (run_dir / "results.json").exists()
     trained = workdir.read_results(run_dir) if finished else None
     for config, split, path, protocol in chosen:
         found = protocol.evaluate(embedder, opened, allow_overlap=options.allow_overlap)
         again = job.Job(
-            exp=record["exp"],
+            exp=exp,
             config=config,
-            paper=None,
-            scale=record["scale"],
+            paper=paper_row(exp, config, EXPERIMENTS, scale=scale) if method_of(exp) else None,
+            scale=scale,
             seed=record["seed"],
             split=split,
             data_dir=place,

@@ -19,6 +19,7 @@ from experiments.config import LOSS_KEYS, MODEL_KEYS, Config, Sampler
 from reid_jax import augment, data, models, objectives, pretrained, protocols
 from reid_jax.deviations import deviations
 from reid_jax.embedder import Embedder, Scoring
+from reid_jax.models.norm import local_response_norm
 from reid_jax.preprocess import IMAGENET_MEAN, Preprocess
 from reid_jax.training import Intervals, schedules
 from reid_jax.training.trainer import training_labels
@@ -77,7 +78,7 @@ def parts(config: Config, source: data.Source, *, seed: int) -> Parts:
     rate = schedule(config, of)
     return Parts(
         model=network(config, num_identities),
-        objective=objective(config),
+        objective=objective(config, rate),
         sampler=drawn,
         optimizer=optimizer(config, rate),
         learning_rate=rate,
@@ -151,10 +152,19 @@ OBJECTIVES: dict[str, Callable[..., objectives.Objective]] = {
 }
 
 
-def objective(config: Config) -> objectives.Objective:
-    """What is minimised, with the constants of the section `loss`."""
+def objective(config: Config, rate: optax.Schedule | None = None) -> objectives.Objective:
+    """What is minimised, with the constants of the section `loss`.
+
+    Args:
+        config: of the run.
+        rate: its learning rate, which `loss.center_rate=learning_rate` follows; without it the
+            objective is for checks, and takes the rate of the first steps throughout.
+    """
     constants = {key: getattr(config.loss, key) for key in LOSS_KEYS[config.objective]}
     constants = {key: value for key, value in constants.items() if value is not None}
+    if constants.get("center_rate") == "learning_rate":
+        first = optax.constant_schedule(config.optimizer.learning_rate)
+        constants["center_rate"] = first if rate is None else rate
     return OBJECTIVES[config.objective](**constants)
 
 
@@ -162,12 +172,15 @@ def objective(config: Config) -> objectives.Objective:
 
 
 def ratio_rule(own: Sampler) -> float | Callable[[int], float]:
-    """Negatives per positive: a number, or by epoch as Zheng, Zheng and Yang print or code it."""
+    """Negatives per positive: a number, or by epoch as Zheng, Zheng and Yang print or code it.
+
+    Epochs count from 0 here; their code's from 1, so that its first epoch has 2 * 1.01 - 1.
+    """
     growth, limit = own.ratio_growth, own.ratio_limit
     if own.ratio_rule == "paper":
         return lambda epoch: min(limit, growth**epoch)
     if own.ratio_rule == "code":
-        return lambda epoch: min(limit, 2 * growth**epoch - 1)
+        return lambda epoch: min(limit, 2 * growth ** (epoch + 1) - 1)
     return own.negatives_per_positive
 
 
@@ -284,10 +297,14 @@ def _decayed(config: Config, of: Length) -> optax.Schedule:
 def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformation:
     """The optimizer of all parameters; the identification head moves alone for `head_steps`."""
     own = config.optimizer
+    decay: dict[str, Any] = {
+        "weight_decay": own.weight_decay,
+        "decayed": schedules.kernels if own.weight_decay_of == "kernels" else None,
+    }
     if own.name == "sgd":
-        made = schedules.sgd(rate, momentum=own.momentum, weight_decay=own.weight_decay)
+        made = schedules.sgd(rate, momentum=own.momentum, **decay)
     else:
-        made = schedules.adam(rate, weight_decay=own.weight_decay)
+        made = schedules.adam(rate, **decay)
     if own.head_steps:
         made = schedules.freeze_until(made, is_identification_head, num_steps=own.head_steps)
     return made
@@ -299,7 +316,8 @@ def optimizer(config: Config, rate: optax.Schedule) -> optax.GradientTransformat
 def preprocess(config: Config) -> Preprocess:
     """What the network sees, with the mean and the deviation that its weights expect.
 
-    A network from scratch divides by `data.from_scratch_std`.
+    A network from scratch divides by `data.from_scratch_std`. Of `data.mean=start` the numbers are
+    those of `Start.preprocess`.
     """
     own = config.data
     augmentations: list[augment.Augmentation] = []
@@ -321,7 +339,7 @@ def preprocess(config: Config) -> Preprocess:
         mean, std = pretrained.expected_pixels(config.model.weights, backbone)
     return Preprocess(
         size=own.image_size,
-        mean=(mean or IMAGENET_MEAN) if own.mean == "imagenet" else own.mean,
+        mean={"imagenet": mean or IMAGENET_MEAN, "start": "image"}.get(own.mean, own.mean),
         std=std,
         augmentations=tuple(augmentations),
     )
@@ -368,14 +386,16 @@ def _shapes(model: nn.Module, input_size: tuple[int, int]) -> Any:
 
 
 def notes(config: Config) -> tuple[str, ...]:
-    """Where a run differs from its paper: the `Deviation:` notes of all that it uses."""
+    """The `Deviation:` notes of the library's parts that a run is made of."""
     model = network(config, 2)
     backbone = getattr(model, "backbone", model)
     used: list[Any] = [type(model), type(backbone)]
-    if config.sampler.name == "pair":
-        used.append(data.PairSampler)
     if config.data.flip_or_shift:
         used.append(augment.flip_or_shift)
-    if config.model.attention == "stn":
-        used += [models.stripes]
+    if config.model.dividing:
+        used.append(models.stripes)
+    if config.model.name == "caffenet":
+        used.append(local_response_norm)
+    if config.evaluation.protocol == "oxford5k":
+        used.append(data.rounded_sizes)
     return (*objective(config).notes, *deviations(used))

@@ -14,12 +14,14 @@ from experiments import build, job, sources
 from experiments.again import evaluation_of
 from reid_jax import evaluation, models, visual
 from reid_jax.embedder import Embedder
+from reid_jax.keys import SHOWN_PEOPLE, random_bits
 from reid_jax.protocols import DISTRACTOR_SHARES, Protocol
 from reid_jax.training.logs import read_metrics
 
-__all__ = ["FIGURES"]
+__all__ = ["FIGURES", "mapped_identities"]
 
 NUM_MAPPED = 3
+NUM_MAPPED_IDENTITIES = 354
 NUM_LISTED = 2
 FEWEST_PLACES = 7
 THUMBNAIL = (64, 32)
@@ -46,14 +48,25 @@ def training_distances(runs: Mapping[str, job.Job], protocol: str) -> Figure:
 
 
 def embedding_map(runs: Mapping[str, job.Job], protocol: str) -> Figure:
-    """identif_verif, Fig. 4: Barnes-Hut t-SNE of the gallery's identities, with thumbnails."""
+    """identif_verif, Fig. 4: Barnes-Hut t-SNE of 354 of the gallery's identities, with thumbnails.
+
+    The paper does not say which it took: those here are random, of the run's seed.
+    """
     (run,) = runs.values()
     embedder, _, subsets = _opened(run, protocol)
     gallery = subsets["gallery"]
-    gallery = gallery.take(np.flatnonzero(gallery.identities > 0), "gallery")
+    chosen = mapped_identities(gallery.identities, seed=run.seed)
+    gallery = gallery.take(np.flatnonzero(np.isin(gallery.identities, chosen)), "gallery")
     coordinates = visual.tsne(embedder(gallery), seed=run.seed)
     images = np.stack([gallery.image(row, THUMBNAIL) for row in range(len(gallery))])
     return visual.embedding_map(coordinates, images, gallery.identities)
+
+
+def mapped_identities(identities: np.ndarray, *, seed: int) -> np.ndarray:
+    """As many of the people in a gallery as Fig. 4 of identif_verif shows, or all of fewer."""
+    people = np.unique(identities[identities > 0])
+    order = np.argsort(random_bits(seed, stream=SHOWN_PEOPLE, index=0, count=len(people)))
+    return np.sort(people[order[:NUM_MAPPED_IDENTITIES]])
 
 
 def activation_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:

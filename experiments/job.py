@@ -13,7 +13,7 @@ from etils import epath
 
 from experiments import build, provenance, sources, workdir
 from experiments.config import Config, as_dict
-from experiments.papers import method_of
+from experiments.papers import method_of, notes_of
 from experiments.start import Start, earlier_trainings
 from experiments.workdir import Results
 from reid_jax import data, decide, parallel, report
@@ -34,6 +34,7 @@ __all__ = [
     "Job",
     "arrays_of",
     "measured",
+    "notes",
     "results_of",
     "run",
     "shown_lists",
@@ -139,7 +140,7 @@ def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | 
         images.train,
         sampler=parts.sampler,
         optimizer=parts.optimizer,
-        preprocess=parts.preprocess,
+        preprocess=start.preprocess(parts.preprocess),
         num_steps=parts.num_steps,
         seed=job.seed,
         workdir=job.workdir,
@@ -267,10 +268,15 @@ def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> No
         workdir.read_run(job.workdir),
         job.workdir / "report.html",
         pictures=shown_lists(protocol, subsets, workdir.read_ranking(job.workdir)),
-        deviations=build.notes(job.config),
+        deviations=notes(job),
         training_distance="Euclidean distance of unit vectors",
         command=job.command,
     )
+
+
+def notes(job: Job) -> tuple[str, ...]:
+    """Where a run differs from its paper: what its experiment says, and all that it uses."""
+    return (*notes_of(job.exp, job.config, scale=job.scale), *build.notes(job.config))
 
 
 def shown_lists(

@@ -60,7 +60,7 @@ def run_experiment(options: RunOptions) -> Results:
                 workdir.to_dict(results),
                 {name: workdir.read_run(each.workdir) for name, each in runs.items()},
                 top / "report.html",
-                deviations=build.notes(made.config),
+                deviations=job.notes(made),
                 command=made.command,
             )
     parallel.say(summary.summary_text(results))

@@ -13,11 +13,20 @@ from experiments import complexity, figures, summary, workdir
 from experiments.again import evaluation_of
 from experiments.launch import make_job, planned_runs, run_experiment
 from experiments.options import RunOptions
-from experiments.papers import FIGURES, TABLES, PaperComplexity, PaperFigure, PaperTable, slug
+from experiments.papers import (
+    EXPERIMENTS,
+    FIGURES,
+    TABLES,
+    PaperComplexity,
+    PaperFigure,
+    PaperTable,
+    build_config,
+    slug,
+)
 from experiments.workdir import Results
 from reid_jax import parallel, report, visual
 
-__all__ = ["chosen_rows", "make", "make_figure", "make_table", "paired_differences"]
+__all__ = ["chosen_rows", "make", "make_figure", "make_table", "paired_differences", "ran"]
 
 
 def make(options: argparse.Namespace) -> None:
@@ -43,11 +52,16 @@ def make(options: argparse.Namespace) -> None:
 
 
 def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
-    """The rows that `--rows` asks for: those whose label holds the text, or a part of it.
+    """The rows that `--rows` asks for: that of the label, or those whose label holds the text.
+
+    Where no label holds the whole text, its parts between commas are looked for.
 
     Raises:
         ValueError: if there is none, with the labels.
     """
+    exact = [row for row in table.rows if row[0] == text]
+    if exact:
+        return exact
     texts = [text] if any(text in label for label, *_ in table.rows) else text.split(",")
     wanted = [row for row in table.rows if any(part in row[0] for part in texts)]
     if not wanted:
@@ -81,7 +95,7 @@ def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> Non
             for column in columns
         }
         paper = dict(zip(table.columns, printed, strict=True))
-        rows.append({"label": f"{label} ({exp})", "paper": paper, "ours": ours})
+        rows.append({"label": f"{label} ({exp}{ran(row)})", "paper": paper, "ours": ours})
         measured[label] = results
         if parallel.is_main_process():
             place = _file_name(slug(exp), results, options)
@@ -109,6 +123,15 @@ def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> Non
         path = results_dir / f"{_file_name('-'.join(filter(None, parts)), results, options)}.md"
         path.write_text(report.markdown_table(made) + "\n")
         parallel.say(f"table: {path}")
+
+
+def ran(row: RunOptions) -> str:
+    """The network of a run in words, where it is not that of the paper; else ''."""
+    own = make_job(row).config.model
+    of_paper = build_config(row.exp, EXPERIMENTS, scale="paper").model
+    if (own.name, own.width) == (of_paper.name, of_paper.width):
+        return ""
+    return f"; {own.name} of width {own.width}"
 
 
 def _file_name(name: str, results: Results, options: argparse.Namespace) -> str:
@@ -211,6 +234,8 @@ def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> 
     drawn = figures.FIGURES[figure.draw](runs, figure.protocol)
     if mark := report.data_mark(results.data_source):
         visual.mark(drawn, mark)
+    if figure.printed:
+        drawn.text(0.5, -0.05, figure.printed, ha="center", va="top", fontsize=9)
     place = _file_name(name.replace("/", "_figure_"), results, options)
     path = Path(options.results_dir) / f"{place}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from experiments import build
 from experiments.config import Config
 from reid_jax import data
 from reid_jax.embedder import Embedder
+from reid_jax.keys import FEW_IMAGES, random_bits
 from reid_jax.protocols import PROTOCOLS, Protocol
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "by_camera",
     "data_source",
     "described",
+    "few_of_each",
     "needed_datasets",
     "open_all",
     "open_images",
@@ -284,6 +286,9 @@ def by_camera(pool: data.Source, prefix: str) -> dict[str, data.Source]:
 def training_source(data_dir: epath.PathLike, config: Config, *, split: int) -> data.Source:
     """The images that a run trains on: its data set's, or those of `data.joined`.
 
+    With `data.images_per_camera` they are so many of each identity and camera, drawn anew for each
+    split of the partition.
+
     Of joined data sets these are all images of the identities that both views saw, whatever is
     tested on them elsewhere; the run is evaluated on its own data set, which is not trained on.
 
@@ -294,6 +299,28 @@ def training_source(data_dir: epath.PathLike, config: Config, *, split: int) -> 
     Raises:
         ValueError: if a data set has no such images, or cannot be joined.
     """
+    source = _all_training_images(data_dir, config, split)
+    if not config.data.images_per_camera:
+        return source
+    rows = few_of_each(source, config.data.images_per_camera, seed=split)
+    return source.take(rows, source.split)
+
+
+def few_of_each(source: data.Source, count: int, *, seed: int) -> np.ndarray:
+    """Rows of at most so many random images of each identity and camera, in the source's order."""
+    cameras = np.zeros(len(source)) if source.cameras is None else source.cameras
+    words = random_bits(seed, stream=FEW_IMAGES, index=0, count=len(source))
+    kept: list[int] = []
+    taken: dict[tuple[int, int], int] = {}
+    for row in np.argsort(words, kind="stable"):
+        key = int(source.identities[row]), int(cameras[row])
+        taken[key] = taken.get(key, 0) + 1
+        if taken[key] <= count:
+            kept.append(int(row))
+    return np.sort(np.array(kept, np.int64))
+
+
+def _all_training_images(data_dir: epath.PathLike, config: Config, split: int) -> data.Source:
     joined = config.data.joined
     if not joined:
         return open_images(data_dir, config, ("train",), split=split)["train"]

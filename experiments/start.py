@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +15,7 @@ from experiments.workdir import read_results
 from reid_jax import pretrained
 from reid_jax.embedder import TRAINING_FILE, read_training
 from reid_jax.files import read_json
+from reid_jax.preprocess import Preprocess
 
 __all__ = ["Start", "earlier_trainings", "with_variables_of"]
 
@@ -51,6 +53,24 @@ class Start:
     def is_scratch(self) -> bool:
         """Whether the config has neither weights nor a run to start from."""
         return not (self._config.model.weights or self._config.model.start_from)
+
+    def preprocess(self, own: Preprocess) -> Preprocess:
+        """What the network sees, with the mean of the run `model.start_from` for `data.mean=start`.
+
+        Raises:
+            FileNotFoundError: if that is no finished run.
+            ValueError: if its mean image is of another size.
+        """
+        if self._config.data.mean != "start":
+            return own
+        start = _finished(self._config.model.start_from)
+        theirs = Preprocess.from_json(read_json(start / TRAINING_FILE)["embedder"]["preprocess"])
+        if theirs.size != own.size:
+            raise ValueError(
+                f"data.mean=start: model.start_from={start} sees images of {theirs.size}, and here "
+                f"they are of {own.size}: give its data.image_size, or data.mean=image"
+            )
+        return dataclasses.replace(own, mean=theirs.mean)
 
     def __call__(self, variables: Any) -> Any:
         """The variables with weights and with another run's network, where the config has them.

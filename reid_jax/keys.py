@@ -9,7 +9,8 @@ import numpy as np
 __all__ = ["as_row_keys", "batch_keys", "random_bits"]
 
 # Each use of random bits has a stream of its own, so that no two draws are the same numbers.
-EPOCH_ORDER, IDENTITY_IMAGES, PARTNERS, ROW_KEYS, SPLIT, PARTITION = range(6)
+EPOCH_ORDER, IDENTITY_IMAGES, PARTNERS, ROW_KEYS = range(4)
+SPLIT, PARTITION, FEW_IMAGES, SHOWN_PEOPLE = range(4, 8)
 
 
 def random_bits(seed: int, *, stream: int, index: int, count: int) -> np.ndarray:

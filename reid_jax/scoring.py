@@ -117,6 +117,11 @@ def check_scoring(model: nn.Module, preprocess: Preprocess, scoring: Scoring) ->
             f"and the network has neck={model.neck}, last_stride={model.last_stride}:"
             " take test_mode=single"
         )
+    if model.pooling != "average":
+        raise ValueError(
+            "test_mode=dense_flip takes averages of a ResNet's last map, and the network was made "
+            f"for model.pooling={model.pooling}: take test_mode=single"
+        )
     if any(side < STRIDE for side in preprocess.input_size):
         raise ValueError(
             f"test_mode=dense_flip needs an input of {STRIDE} pixels each way, got "

@@ -5,9 +5,8 @@ A `Config` is checked when it is made, by `dataclasses.replace` too, and never c
 """
 
 from experiments.config.changes import changed
+from experiments.config.fit import LOSS_KEYS, MODEL_KEYS, check
 from experiments.config.sections import (
-    LOSS_KEYS,
-    MODEL_KEYS,
     PROTOCOL_NAMES,
     SECTIONS,
     Config,
@@ -18,7 +17,6 @@ from experiments.config.sections import (
     Optimizer,
     Sampler,
     Train,
-    check,
 )
 from experiments.config.text import (
     as_dict,

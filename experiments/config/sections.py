@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from experiments.config.fit import check
 from experiments.config.values import checked, known_values
 
 __all__ = [
-    "LOSS_KEYS",
-    "MODEL_KEYS",
     "PROTOCOL_NAMES",
     "SECTIONS",
     "Config",
@@ -26,7 +24,6 @@ __all__ = [
     "Sampler",
     "Train",
     "annotations",
-    "check",
 ]
 
 Zero = Annotated[int, Meta(ge=0)]
@@ -73,9 +70,15 @@ class Data(_Section):
     erase: Annotated[
         Annotated[float, Meta(ge=0, le=1)], _is("probability that part of an image is erased")
     ] = 0.0
+    images_per_camera: Annotated[
+        Zero, _is("random images of an identity and camera that are trained on; 0: all")
+    ] = 0
     mean: Annotated[
-        Literal["imagenet", "channel", "image"],
-        _is("what is subtracted: ImageNet's mean colour, or the training set's, or its mean image"),
+        Literal["imagenet", "channel", "image", "start"],
+        _is(
+            "what is subtracted: ImageNet's mean colour, or the training set's, or its mean image, "
+            "or what the run subtracts that model.start_from names"
+        ),
     ]
     from_scratch_std: Annotated[
         Annotated[float, Meta(gt=0)], _is("what pixels are divided by where no weights are loaded")
@@ -150,6 +153,10 @@ class Model(_Section):
             "identif_verif authors' code has it"
         ),
     ] = None
+    freeze_batch_norm: Annotated[
+        bool | None,
+        _is("batch norm keeps, in training too, the running averages of what is loaded"),
+    ] = None
     hidden_dropout: Annotated[Share | None, _is("share of fc6 that is dropped")] = None
     feature_reweighting: Annotated[
         bool | None, _is("multiplies the embedding by a learned vector (CNN-FRW-IC)")
@@ -191,8 +198,8 @@ class Sampler(_Section):
     ratio_rule: Annotated[
         Literal["paper", "code", "fixed"],
         _is(
-            "negatives per positive in epoch e (sampler pair): paper, min(ratio_limit, "
-            "ratio_growth^e); code, min(ratio_limit, 2 ratio_growth^e - 1); fixed, "
+            "negatives per positive in epoch e, from 0 (sampler pair): paper, min(ratio_limit, "
+            "ratio_growth^e); code, min(ratio_limit, 2 ratio_growth^(e+1) - 1); fixed, "
             "negatives_per_positive"
         ),
     ] = "fixed"
@@ -213,7 +220,13 @@ class Optimizer(_Section):
     name: Annotated[Literal["adam", "sgd"], _is("rule of the steps")]
     learning_rate: Annotated[Real, _is("learning rate of the first steps")]
     momentum: Annotated[Share, _is("momentum of sgd")] = 0.9
-    weight_decay: Annotated[Real, _is("share of each kernel that is added to its gradient")]
+    weight_decay: Annotated[
+        Real, _is("share of a parameter that is added to its gradient; see weight_decay_of")
+    ]
+    weight_decay_of: Annotated[
+        Literal["kernels", "all"],
+        _is("what decays: parameters of two or more axes, or also batch norm and biases"),
+    ] = "kernels"
     decay: Annotated[
         Literal["cosine", "exponential", "steps"],
         _is(
@@ -276,13 +289,16 @@ class Loss(_Section):
     min_scale: Annotated[Real | None, _is("scale below which the prior acts")] = None
     limit: Annotated[Real | None, _is("edge of the image, beyond which the prior acts")] = None
     margin: Annotated[Real | None, _is("distance that different identities are to have")] = None
-    center_rate: Annotated[Real | None, _is("how far a step moves the centers")] = None
+    center_rate: Annotated[
+        Real | Literal["learning_rate"] | None,
+        _is("how far a step moves the centers; learning_rate: follows it (batch_contrastive)"),
+    ] = None
     gradient: Annotated[
         Literal["autodiff", "eq8"] | None, _is("of the batch-contrastive loss: true, or as printed")
     ] = None
     inter_grad: Annotated[
-        Literal["through_update", "centers", "none"] | None,
-        _is("what the inter-center loss trains: the network, the centers alone, or nothing"),
+        Literal["centers", "none", "through_update"] | None,
+        _is("what the inter-center loss trains: the centers alone, nothing, or the network"),
     ] = None
     neg_updates_centers: Annotated[
         bool | None, _is("the images of negative pairs move centers too")
@@ -299,6 +315,17 @@ class Loss(_Section):
     ] = None
     mean_rate: Annotated[
         Real | None, _is("how far a step moves the mean codes, with means=ema")
+    ] = None
+    reduction: Annotated[
+        Literal["alike", "mixed"] | None,
+        _is(
+            "of the three losses over a batch: alike, a mean of each; mixed, a mean of the "
+            "classification loss and sums of the two others"
+        ),
+    ] = None
+    scatter_over: Annotated[
+        Literal["all", "batch"] | None,
+        _is("other identities that the scatter loss sums over: all, or those of the batch"),
     ] = None
 
 
@@ -411,78 +438,6 @@ class Config:
             elif not isinstance(value, SECTIONS[key]):
                 raise ValueError(f"{key}={value!r}: expected the section {SECTIONS[key].__name__}")
         check(self)
-
-
-_OF_CENTERS = ("center_weight", "center_rate", "reweighting_weight", "reweighting_level")
-LOSS_KEYS: dict[str, tuple[str, ...]] = {
-    "softmax": (),
-    "batch_contrastive": ("margin", "center_rate", "loss_weight", "gradient"),
-    "identification_verification": ("identification_weight", "verification_weight"),
-    "identification_contrastive": ("identification_weight", "contrastive_weight", "margin"),
-    "clever": (
-        *("identification_weight", "verification_weight", "intra_weight", "inter_weight"),
-        *("margin", "center_rate", "inter_grad", "neg_updates_centers"),
-    ),
-    "identification_center": _OF_CENTERS,
-    "inherent": ("compact_weight", "scatter_weight", "means", "mean_rate", "scatter_cap"),
-    "triplet": ("margin",),
-    "csn": ("ranking_weight", "margin", "prior_weight", "min_scale", "limit"),
-    "strong": ("margin", "triplet_weight", "label_smoothing", "center_weight", "center_rate"),
-}
-"""The keys of the section loss that each objective takes; those of others are None."""
-
-_MAY_BE_NONE = ("reweighting_weight", "reweighting_level", "mean_rate", "scatter_cap")
-
-_OF_ALL = ("width", "dtype")
-_OF_RESNET = (*_OF_ALL, "stride", "pooling", "last_stride", "neck", "head_init_std")
-_OF_PLAIN = (*_OF_ALL, "pooling", "hidden_dropout")
-MODEL_KEYS: dict[str, tuple[str, ...]] = {
-    "caffenet": _OF_PLAIN,
-    "csn": (
-        *(*_OF_ALL, "levels", "trunk", "sim_grid", "dividing", "attention", "ranking"),
-        *("correlation", "f4"),
-    ),
-    "efficientnet_lite0": (*_OF_ALL, "last_stride", "neck", "head_init_std"),
-    "nine_conv": (*_OF_ALL, "feature_reweighting", "test_statistics"),
-    "resnet18": _OF_RESNET,
-    "resnet50": _OF_RESNET,
-    "vgg16": _OF_PLAIN,
-}
-"""The options of the section model that each network takes; those of others are None."""
-
-
-def check(config: Config) -> None:
-    """Refuses sections that do not fit each other.
-
-    Raises:
-        ValueError: for a constant of another objective, one that the objective lacks, an option of
-            another network, or an experiment to start from without a place for it.
-    """
-    objective, network = config.objective, config.model.name
-    _refuse_others("loss", config.loss, LOSS_KEYS, objective, "the objective")
-    _refuse_others("model", config.model, MODEL_KEYS, network, "the network")
-    needed = [key for key in LOSS_KEYS[objective] if key not in _MAY_BE_NONE]
-    needed += ["mean_rate"] * (config.loss.means == "ema")
-    lacking = [f"loss.{key}" for key in needed if getattr(config.loss, key) is None]
-    if lacking:
-        raise ValueError(f"the objective {objective} needs a value of {', '.join(lacking)}")
-    if config.model.start_exp and not config.model.start_from:
-        raise ValueError(
-            f"model.start_exp={config.model.start_exp} needs model.start_from, the directory that "
-            "it is run in"
-        )
-
-
-def _refuse_others(
-    section: str, values: Any, keys: Mapping[str, tuple[str, ...]], owner: str, what: str
-) -> None:
-    for key in dict.fromkeys(key for own in keys.values() for key in own):
-        if getattr(values, key) is not None and key not in keys[owner]:
-            owners = ", ".join(name for name, own in keys.items() if key in own)
-            raise ValueError(
-                f"{section}.{key} belongs to {owners}, and {what} is {owner}: set {section}.{key} "
-                "to none"
-            )
 
 
 @functools.cache

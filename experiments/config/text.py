@@ -10,9 +10,8 @@ from typing import Any
 from etils import epath
 
 from experiments.config.changes import changed
+from experiments.config.fit import LOSS_KEYS, MODEL_KEYS
 from experiments.config.sections import (
-    LOSS_KEYS,
-    MODEL_KEYS,
     SECTIONS,
     Config,
     annotations,

@@ -1,6 +1,7 @@
 """The experiments of all papers, their tables and their figures; the only place with
 hyper-parameters."""
 
+from experiments.config import Config
 from experiments.papers import batch_contrastive, clever, csn, identif_verif, inherent, strong
 from experiments.papers.experiment import (
     Experiment,
@@ -12,6 +13,7 @@ from experiments.papers.experiment import (
     row_keys,
     slug,
 )
+from experiments.papers.notes import NOTES
 
 __all__ = [
     "EXPERIMENTS",
@@ -44,7 +46,9 @@ def method_of(exp: str) -> str:
     return next((m.__name__.rpartition(".")[2] for m in _PAPERS if name in m.EXPERIMENTS), "")
 
 
-def notes_of(exp: str) -> str:
-    """The docstring of an experiment's paper, whose `Deviation:` notes belong in its report."""
+def notes_of(exp: str, config: Config, *, scale: str) -> tuple[str, ...]:
+    """What the paper of an experiment says of a run of it: the `NOTES` that are true of it."""
     method = method_of(exp)
-    return next((m.__doc__ or "" for m in _PAPERS if m.__name__.endswith(f".{method}")), "")
+    return tuple(
+        f"{method}: {note.text}" for note in NOTES.get(method, ()) if note.when(config, scale)
+    )

@@ -22,21 +22,18 @@ Tables 1 and 2.
 of which it has seen nothing. `clever_cuhk01` and `clever_viper` go on from `start_from`, its
 place by default, where that run is made if it is missing: first the new identification head alone,
 then everything. With `start_from=` they train on their own data set, from scratch.
+`mean`, `augmentation` and `images_per_camera` of the fine-tuning are by default those of the code
+that the paper builds on: the mean of the pre-training, no augmentation, and one random image of an
+identity and camera.
 `row=frw_ic` is CNN-FRW-IC of Jin et al., with which Table 2 compares. `bn_eval=batch` tests as
 their code does: batch norm takes the statistics of the query images, and those of the gallery.
+`row=iv` weighs the verification loss by a half, as that code does, and the rows with a center-level
+loss by 1, as Eq. 8 prints; `row=iv_weight_1` is the baseline with the same weight as those.
 
-`inter_grad` is what the inter-center loss trains, which the paper leaves open: `through_update`
-(the network, through the centers' step), `centers` (the centers alone) or `none`.
+`inter_grad` is what the inter-center loss trains, which the paper leaves open: `centers` (the
+centers alone), `none`, or `through_update` (the network, through the centers' step).
 
-Deviation: the code that the paper builds on draws the identity of a positive pair uniformly; here
-    an epoch is one shuffled pass over the images, with a partner from the other camera.
-Deviation: of the fine-tuning the paper says only that there is one; its stages, steps and learning
-    rate are those of the code that it builds on. That code keeps rows of the pre-trained
-    identification head; here the head and the centers are new.
-Deviation: while the head alone is trained, the running averages of batch norm move to the new data
-    already; a batch is normalised by its own statistics, so no training step depends on them.
-Deviation: at the small scale half the channels, half the height and width of the image, and a
-    third of the pairs, for 400 steps; 400 of pre-training, 150 and 30 of fine-tuning.
+Where a run differs from the paper is in `experiments.papers.notes`; its report lists it.
 """
 
 from __future__ import annotations
@@ -55,13 +52,21 @@ from experiments.config import (
     Train,
     changed,
 )
-from experiments.papers.experiment import Experiment, PaperTable, slug, with_keys_of
+from experiments.papers.experiment import (
+    Experiment,
+    PaperTable,
+    slug,
+    with_keys_of,
+)
 
-Row = Literal["ic", "frw_ic", "intra_i", "iv", "intra_iv", "inter_iv", "clever_i", "clever_iv"]
+Row = Literal[
+    "ic", "frw_ic", "intra_i", "iv", "iv_weight_1", "intra_iv", "inter_iv", "clever_i", "clever_iv"
+]
 # Weights of verification, intra-center and inter-center loss.
 _WEIGHTS = {
     "intra_i": (0.0, 0.01, 0.0),
     "iv": (0.5, 0.0, 0.0),
+    "iv_weight_1": (1.0, 0.0, 0.0),
     "intra_iv": (1.0, 0.01, 0.0),
     "inter_iv": (1.0, 0.0, 0.008),
     "clever_i": (0.0, 0.01, 0.008),
@@ -77,18 +82,23 @@ def clever(
     *,
     dataset: str,
     row: Row = "clever_iv",
-    inter_grad: str = "through_update",
+    inter_grad: str = "centers",
     neg_updates_centers: bool = True,
-    margin: float = 250.0,
+    margin: float | None = None,
     center_rate: float = 0.5,
     bn_eval: str = "running",
 ) -> Config:
-    """A row on a data set: identification with center-level and verification losses on pairs."""
+    """A row on a data set: identification with center-level and verification losses on pairs.
+
+    Without a margin it is the paper's 250 of 512 features, in proportion to those that there are.
+    """
     config = _paper()
     if scale == "small":
         config = _reduced(config)
     config = changed(config, dataset=dataset, model={"test_statistics": bn_eval})
     if row in ("ic", "frw_ic"):
+        if margin is not None:
+            raise ValueError(f"margin={margin} has no meaning in row={row}: leave it out")
         return _on_single_images(config, row, center_rate)
     verification, intra, inter = _WEIGHTS[row]
     return changed(
@@ -99,7 +109,7 @@ def clever(
             verification_weight=verification,
             intra_weight=intra,
             inter_weight=inter,
-            margin=margin,
+            margin=250.0 * _share(config) if margin is None else margin,
             center_rate=center_rate,
             inter_grad=inter_grad,
             neg_updates_centers=neg_updates_centers,
@@ -113,7 +123,7 @@ def _on_single_images(config: Config, row: str, center_rate: float) -> Config:
     if row == "frw_ic":
         network = {"feature_reweighting": True}
         # The mean square of the weights is the same whatever the width.
-        level = 200.0 * config.model.width / 32
+        level = 200.0 * _share(config)
         reweighting = {"reweighting_weight": 1e-3, "reweighting_level": level}
     return changed(
         config,
@@ -122,6 +132,11 @@ def _on_single_images(config: Config, row: str, center_rate: float) -> Config:
         sampler=Sampler(name="uniform", batch_size=config.sampler.batch_size),
         model={"verification": "", **network},
     )
+
+
+def _share(config: Config) -> float:
+    """Features that there are, of the paper's 512; a squared norm is a sum over them."""
+    return config.model.width / 32
 
 
 @with_keys_of(clever)
@@ -156,9 +171,16 @@ def finetune(
     dataset: str,
     row: Row = "clever_iv",
     start_from: str = PRETRAINED,
+    mean: Literal["start", "image"] | None = None,
+    augmentation: bool | None = None,
+    images_per_camera: int | None = None,
     **keys: object,
 ) -> Config:
-    """A row of Table 2 on a small data set, after a run of `pretrain` with the same row."""
+    """A row of Table 2 on a small data set, after a run of `pretrain` with the same row.
+
+    What is None is, after that run, as in the code that the paper builds on, and from scratch as
+    on CUHK03: the mean image of the training images, five forms of each, all images.
+    """
     start_exp = ""
     if start_from == PRETRAINED:
         start_exp = PRETRAINING if row == "clever_iv" else f"{PRETRAINING}:row={row}"
@@ -168,7 +190,17 @@ def finetune(
         data={"partition": PARTITIONS[dataset]},
         model={"start_from": start_from, "start_exp": start_exp},
     )
-    if not start_from:
+    tuned = bool(start_from)
+    if augmentation is False or (augmentation is None and tuned):
+        config = changed(config, data={"flip_or_shift": ()})
+    config = changed(
+        config,
+        data={
+            "mean": mean or ("start" if tuned else "image"),
+            "images_per_camera": int(tuned) if images_per_camera is None else images_per_camera,
+        },
+    )
+    if not tuned:
         return config
     head_steps, all_steps = (7_001, 101) if scale == "paper" else (150, 30)
     return changed(
@@ -249,11 +281,13 @@ _LABELS = {
     "ic": "baseline IC [9]",
     "intra_i": "CLEVER (intra only) + I",
     "iv": "baseline IV*",
+    "iv_weight_1": "IV with the weight 1 of L_V (not in the paper)",
     "intra_iv": "CLEVER (intra only) + IV",
     "inter_iv": "CLEVER (inter only) + IV",
     "clever_i": "CLEVER + I",
     "clever_iv": "CLEVER + IV",
 }
+_OF_IV = ("intra_iv", "inter_iv", "clever_iv")
 
 
 _TABLE_2 = {
@@ -328,22 +362,24 @@ EXPERIMENTS = {
     "clever_viper": Experiment(functools.partial(finetune, dataset="viper"), _paper_rows("viper")),
 }
 
+_THROUGH = "inter_grad=through_update"
+
 TABLES = {
     "clever/1": PaperTable(
         title="Table 1: CUHK03 (detected), single-shot",
         columns=_COLUMNS,
         literature=(),
         rows=tuple(
-            (_LABELS[row], _exp("cuhk03", row), *numbers) for row, numbers in _TABLE_1.items()
+            (label, _exp("cuhk03", row), *_TABLE_1.get(row, (None,) * len(_COLUMNS)))
+            for row, label in _LABELS.items()
         ),
         compared=tuple(
             (_LABELS[row], _LABELS[base])
             for row, base in (
                 ("intra_i", "ic"),
                 ("clever_i", "intra_i"),
-                ("intra_iv", "iv"),
-                ("inter_iv", "iv"),
-                ("clever_iv", "iv"),
+                ("iv_weight_1", "iv"),
+                *((row, base) for base in ("iv", "iv_weight_1") for row in _OF_IV),
                 ("clever_iv", "intra_iv"),
                 ("clever_iv", "clever_i"),
             )
@@ -355,12 +391,8 @@ TABLES = {
         literature=(),
         rows=(
             ("inter_grad=none", "clever_cuhk03:inter_grad=none", None, None, None),
-            ("inter_grad=centers", "clever_cuhk03:inter_grad=centers", None, None, None),
-            (
-                "inter_grad=through_update",
-                _exp("cuhk03", "clever_iv"),
-                *_TABLE_1["clever_iv"],
-            ),
+            ("inter_grad=centers", _exp("cuhk03", "clever_iv"), *_TABLE_1["clever_iv"]),
+            ("inter_grad=through_update", f"clever_cuhk03:{_THROUGH}", None, None, None),
         ),
     ),
     "clever/2": PaperTable(

@@ -22,7 +22,7 @@ __all__ = [
     "with_keys_of",
 ]
 
-_OF_A_SCORE = ("protocol", "distance_weight", "epsilon", "shortlist")
+_OF_A_SCORE = ("protocol", "test_mode", "distance_weight", "epsilon", "shortlist")
 _OF_NO_ROW = (
     *("width", "dtype", "weights", "stride", "correlation", "test_statistics"),
     *("start_from", "start_exp"),
@@ -88,11 +88,13 @@ class PaperFigure:
         draw: name of the function in `experiments.figures` that draws it.
         rows: heading to experiment.
         protocol: that it shows, where it is not the experiments' own.
+        printed: what the paper says of it in numbers, under the figure.
     """
 
     draw: str
     rows: Mapping[str, str]
     protocol: str = ""
+    printed: str = ""
 
 
 def paper_row(
@@ -116,6 +118,7 @@ def _identity(config: Config) -> list:
     network = {key: value for key, value in network.items() if key not in _OF_NO_ROW}
     return [
         *(config.objective, config.dataset, config.data.partition, config.data.joined),
+        *(config.data.mean, config.sampler.ratio_rule),
         *(config.loss, network, bool(config.model.start_from)),
         *(getattr(config.evaluation, key) for key in _OF_A_SCORE),
     ]
@@ -150,7 +153,8 @@ def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str)
     """The config of `NAME[:key=value,...]`.
 
     Raises:
-        ValueError: for an unknown name, key or value, with the known ones, or a key given twice.
+        ValueError: for an unknown name, key or value, with the known ones, a key given twice, or
+            one that has no meaning beside the others.
     """
     name, colon, arguments = exp.partition(":")
     if name not in experiments:
@@ -170,7 +174,15 @@ def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str)
         if key in row:
             raise ValueError(f"--exp={exp} gives {key} twice")
         row[key] = parsed(f"{name}:{key}", text, keys[key].annotation)
-    return experiments[name].config(scale, **row)
+    config = experiments[name].config(scale, **row)
+    for key, value in row.items():
+        # Of a default of none the value depends on the scale, and may be the one that is given.
+        if keys[key].default in (None, "", value):
+            continue
+        others = {other: given for other, given in row.items() if other != key}
+        if experiments[name].config(scale, **others) == config:
+            raise ValueError(f"{key}={value} has no meaning in --exp={exp}: leave it out")
+    return config
 
 
 def slug(exp: str) -> str:

@@ -11,13 +11,7 @@ CVPR Workshops 2019 (arXiv 1903.07071).
 Its tricks are keys: `warmup`, `erase`, `label_smoothing`, `last_stride`, `neck` (BNNeck), and
 `center_weight`; `decay=cosine` takes the place of the steps of the learning rate.
 
-Small scale: half of ResNet-18's channels from scratch on half the image, 8 identities with 4 images
-each in a batch, a higher rate (nothing is pre-trained), and the cosine.
-
-Deviation: the formula of the warm-up begins at 0 and ends at a tenth of the rate; the text is
-    taken, 3.5e-5 to 3.5e-4.
-Deviation: an image is padded by its border and cropped, where the paper pads with black.
-Deviation: weight decay and the centers' rate are not given; 5e-4, of kernels alone, and 0.5 here.
+Where a run differs from the paper is in `experiments.papers.notes`; its report lists it.
 """
 
 from __future__ import annotations

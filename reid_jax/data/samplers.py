@@ -118,8 +118,8 @@ class UniformSampler:
 class IdentitySampler:
     """Batches of P identities with K images each (PxK).
 
-    Each epoch passes over the identities in shuffled order, P at a time; if fewer than P identities
-    remain, they are left for the next epoch, since a batch never holds one twice. The K images are
+    Each pass goes over the identities in shuffled order, P at a time; if fewer than P identities
+    remain, they are left for the next pass, since a batch never holds one twice. The K images are
     drawn without replacement where the identity has K, with replacement otherwise.
     """
 
@@ -165,12 +165,16 @@ class IdentitySampler:
         self.seed = seed
 
     def epoch(self, step: int) -> int:
-        """Epoch, from 0, of the step."""
+        """Pass over the identities, from 0, of the step."""
         return step // (self.num_identities // self.identities_per_batch)
 
     def num_steps(self, epochs: float) -> int:
-        """Steps that cover this many epochs, rounded up."""
-        return int(np.ceil(epochs * (self.num_identities // self.identities_per_batch)))
+        """Steps that draw as many images as the set has, this many times, rounded up.
+
+        An epoch of training counts images, as that of the other samplers does: a pass over the
+        identities, K images of each, would be shorter the more images each has.
+        """
+        return int(np.ceil(epochs * len(self._rows) / self.batch_size))
 
     def __call__(self, step: int) -> np.ndarray:
         """Rows of the step's batch.
@@ -217,15 +221,15 @@ class PairSampler:
     III-F. The first round(P / (1 + r)) pairs of a batch are positive, the rest negative, with r the
     negatives per positive of the epoch in which the batch begins. The second element is drawn
     uniformly: for a positive pair among the other images of the same identity, for a negative pair
-    among all images of other identities; with `cross_camera`, among those of another camera only.
+    among all images of other identities. With `cross_camera` it is of another camera, and the image
+    of the lower camera number comes first: the first images of two cameras' pairs are all of the
+    one, the second all of the other, as in a siamese network of two cameras.
 
     An image without a possible positive partner is the first element of negative pairs only
     (`num_negative_only` counts them): the epoch's order is rearranged so that all other rules hold.
     Only where fewer images have a partner than the epoch has positive pairs, those images come more
     than once and some of the others wait for another epoch. `num_positive_pairs` counts all pairs
     that could be positive, each once.
-
-    Deviation: the paper's random order is rearranged where an image has no positive partner.
     """
 
     images_per_row = 2
@@ -247,7 +251,7 @@ class PairSampler:
             cameras: [N] integers, or None without cameras.
             num_pairs: P, pairs of the global batch.
             negatives_per_positive: r, a number, or a function of the epoch (from 0).
-            cross_camera: partners come from another camera.
+            cross_camera: partners come from another camera, and the lower camera is first.
             seed: in [0, 2**64).
 
         Raises:
@@ -405,6 +409,8 @@ class PairSampler:
                 self._negative(rows_a[num_positive:], words[num_positive:]),
             ]
         )
+        swapped = self._camera[rows_a] > self._camera[rows_b]  # Never, where cameras do not count.
+        rows_a, rows_b = np.where(swapped, rows_b, rows_a), np.where(swapped, rows_a, rows_b)
         return rows_a, rows_b, np.arange(self.num_pairs) < num_positive
 
     def _positive(self, rows: np.ndarray, words: np.ndarray) -> np.ndarray:

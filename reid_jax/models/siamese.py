@@ -34,7 +34,7 @@ class Siamese(nn.Module):
     Attributes:
         backbone: single-image network with the fields `num_identities`, `dropout`,
             `axis_name` and `num_streams`, which are set from here.
-        verification: 'square': (a - b)^2, dropout, dense 2 (Zheng, Zheng and Yang, Sec. 3.2).
+        verification: 'square': (a - b)^2, dropout, dense 2 (Zheng, Zheng and Yang, Sec. III-D).
             'relu_diff': relu(a - b), dense 512, leaky ReLU 0.2, dense 2 (the code that CLEVER
             builds on; not symmetric in a and b). 'none': no `pair_logits`, for losses on the
             embeddings, of which nothing is dropped (the contrastive row of identif_verif).

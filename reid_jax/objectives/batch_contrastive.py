@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from reid_jax import parallel
@@ -16,7 +19,6 @@ from reid_jax.losses import (
     CenterState,
     batch_contrastive_loss,
     center_loss,
-    init_centers,
     update_centers,
 )
 from reid_jax.objectives import terms
@@ -38,8 +40,6 @@ def batch_distances(
         Euclidean distances, scalars: `intra_distance` (mean over positive pairs),
         `inter_distance_mean` and `inter_distance_min` (over negative pairs). NaN where the
         paper plots nothing: intra and minimum in a batch without a positive pair.
-    Deviation: the paper does not say what its distances are taken on; here on the L2-normalised
-        pool5 of the training pass, before dropout.
     """
     embeddings = lax.stop_gradient(embeddings)
     others = parallel.gather(embeddings, axis_name=axis_name)
@@ -75,7 +75,7 @@ def softmax() -> Objective:
         `identity` [B] of the batch, and carries nothing.
     Deviation: none.
     """
-    return Objective(stateless, _softmax, notes=deviations([softmax, batch_distances]))
+    return Objective(stateless, _softmax, notes=deviations([softmax]))
 
 
 def _softmax(
@@ -85,8 +85,25 @@ def _softmax(
     return loss, (loss_state, metrics)
 
 
+@flax.struct.dataclass
+class CountedCenters:
+    """Centers whose rate is a function of the step.
+
+    Attributes:
+        state: the centers.
+        step: [] int32, of the next update.
+    """
+
+    state: CenterState
+    step: jax.Array
+
+
 def batch_contrastive(
-    *, margin: float, center_rate: float, loss_weight: float, gradient: str = "autodiff"
+    *,
+    margin: float,
+    center_rate: float | Callable[[jax.Array], Any],
+    loss_weight: float,
+    gradient: str = "autodiff",
 ) -> Objective:
     r"""Softmax, batch-contrastive and center loss of Zhang and Xu (batch_contrastive), Eq. 9.
 
@@ -97,18 +114,18 @@ def batch_contrastive(
 
     Args:
         margin: tau, in squared distance of unit vectors.
-        center_rate: eta of Eq. 6.
+        center_rate: eta of Eq. 6, or a function of the step: Algorithm 1 has one eta for the
+            centers and the network, whose learning rate falls.
         loss_weight: lambda.
         gradient: `"autodiff"` or `"eq8"`, see `batch_contrastive_loss`.
     Returns:
         The objective. It reads `logits` [B, K] and `embedding` [B, D] (before dropout) of the
         model and `identity` [B] of the batch, and carries the centers of the normalised
-        embeddings, [K, D].
-    Deviation: tau and the centers' rate are not given in the paper (1.0 and 0.5 in the configs).
+        embeddings, [K, D], with the number of the step if the rate is a function of it.
     """
-    documented = [batch_contrastive, batch_contrastive_loss, update_centers, init_centers]
+    documented = [batch_contrastive, batch_contrastive_loss, update_centers]
     return Objective(
-        centers_of_labels,
+        _counted_centers if callable(center_rate) else centers_of_labels,
         functools.partial(
             _batch_contrastive,
             margin=margin,
@@ -116,21 +133,28 @@ def batch_contrastive(
             loss_weight=loss_weight,
             gradient=gradient,
         ),
-        notes=deviations([*documented, batch_distances]),
+        notes=deviations(documented),
     )
+
+
+def _counted_centers(labels: np.ndarray, dim: int) -> CountedCenters:
+    return CountedCenters(centers_of_labels(labels, dim), jnp.zeros((), jnp.int32))
 
 
 def _batch_contrastive(
     outputs: Arrays,
     batch: Arrays,
-    loss_state: CenterState,
+    loss_state: Any,
     *,
     margin: float,
-    center_rate: float,
+    center_rate: float | Callable[[jax.Array], Any],
     loss_weight: float,
     gradient: str,
     axis_name: str | None = None,
-) -> tuple[jax.Array, tuple[CenterState, Arrays]]:
+) -> tuple[jax.Array, tuple[Any, Arrays]]:
+    counted = isinstance(loss_state, CountedCenters)
+    centers: CenterState = loss_state.state if counted else loss_state
+    rate: Any = center_rate(loss_state.step) if callable(center_rate) else center_rate
     identification, metrics = _identification(outputs, batch, axis_name=axis_name)
     embeddings, labels = unit_rows(outputs["embedding"]), batch["identity"]
     contrastive = parallel.total(
@@ -139,11 +163,10 @@ def _batch_contrastive(
         ),
         axis_name=axis_name,
     )
-    center = parallel.total(
-        center_loss(embeddings, labels, loss_state.centers), axis_name=axis_name
+    center = parallel.total(center_loss(embeddings, labels, centers.centers), axis_name=axis_name)
+    moved = update_centers(
+        centers, lax.stop_gradient(embeddings), labels, rate=rate, axis_name=axis_name
     )
-    loss_state = update_centers(
-        loss_state, lax.stop_gradient(embeddings), labels, rate=center_rate, axis_name=axis_name
-    )
+    next_state = CountedCenters(moved, loss_state.step + 1) if counted else moved
     metrics |= {"batch_contrastive_loss": contrastive, "center_loss": center}
-    return identification + loss_weight * (contrastive + center), (loss_state, metrics)
+    return identification + loss_weight * (contrastive + center), (next_state, metrics)

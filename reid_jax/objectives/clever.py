@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from reid_jax.losses import (
     CenterState,
     center_loss,
     inter_center_loss,
+    inter_center_step,
     intra_center_loss,
     update_centers,
     update_pair_centers,
@@ -24,7 +26,7 @@ from reid_jax.objectives.objective import Arrays, Objective, centers_of_labels
 
 __all__ = ["INTER_GRADS", "clever", "identification_center"]
 
-INTER_GRADS = ("through_update", "centers", "none")
+INTER_GRADS = ("centers", "none", "through_update")
 """What the gradient of the inter-center loss moves; see `clever`."""
 
 
@@ -36,7 +38,7 @@ def clever(
     inter_weight: float,
     margin: float,
     center_rate: float,
-    inter_grad: str = "through_update",
+    inter_grad: str = "centers",
     neg_updates_centers: bool = True,
 ) -> Objective:
     r"""Identification, verification, intra-center and inter-center loss of pairs (Eqs. 1 to 8).
@@ -51,12 +53,15 @@ def clever(
     The paper does not say how L_inter, which has centers alone in it, trains the network. Three
     readings:
 
+    * `"centers"`: its gradient moves the centers, and them alone, in the form that Eqs. 4 and 5
+      have for L_intra (see `inter_center_step`); the network feels it through L_intra. That is
+      "pulling their centers away" (Fig. 1) and the pattern of Table 1, where L_inter adds to
+      L_intra and nothing by itself.
+    * `"none"`: centers are constants, as in center loss. It adds to the value of the loss only.
     * `"through_update"`: it is taken on the centers after their step of Eq. 5, and its gradient
       goes through that step into the images of the batch.
-    * `"centers"`: its gradient moves the centers, and them alone: to Eq. 5 is added
-      :math:`-\alpha \gamma \, \partial L_{inter} / \partial c^t`, since alpha is what the paper
-      calls the learning rate of the centers.
-    * `"none"`: centers are constants, as in center loss. It adds to the value of the loss only.
+
+    With an inter weight of 0 all three are `"none"`.
 
     Args:
         identification_weight: w_I, 1 in the paper.
@@ -73,8 +78,8 @@ def clever(
         `identity_b` and `same` [P] of the batch, and carries the centers, [K, D].
     Raises:
         ValueError: if `inter_grad` is unknown.
-    Deviation: L_inter as printed has no gradient for the network, if centers are constants as in
-        center loss; by default it is taken on the updated centers, which the images have moved.
+    Deviation: the paper prints the gradients of Eq. 1 alone, and by Eq. 6 L_inter cannot reach the
+        network, if centers are constants as in center loss; what it moves is loss.inter_grad.
     """
     if inter_grad not in INTER_GRADS:
         raise ValueError(f"inter_grad is {inter_grad!r}, expected one of {', '.join(INTER_GRADS)}.")
@@ -89,7 +94,8 @@ def clever(
         inter_grad=inter_grad,
         neg_updates_centers=neg_updates_centers,
     )
-    documented = [clever, intra_center_loss, inter_center_loss, update_pair_centers]
+    documented: list[Any] = [clever, intra_center_loss, inter_center_loss, update_pair_centers]
+    documented += [inter_center_step] if inter_weight and inter_grad == "centers" else []
     return Objective(centers_of_labels, loss, notes=deviations(documented))
 
 
@@ -131,20 +137,24 @@ def _clever(
         loss_state, a, b, moving_a, moving_b, rate=center_rate, axis_name=axis_name
     )
 
-    def inter_rows(centers: jax.Array) -> jax.Array:
-        return inter_center_loss(labels_a, labels_b, centers, margin=margin)
-
-    compared = moved.centers if inter_grad == "through_update" else loss_state.centers
-    rows = inter_rows(compared)
+    reading = inter_grad if inter_weight else "none"
+    compared = moved.centers if reading == "through_update" else loss_state.centers
+    rows = inter_center_loss(labels_a, labels_b, compared, margin=margin)
     inter, inter_logged = _mean_of_kind(rows, ~same, axis_name)
     active = (rows > 0).astype(rows.dtype)
 
     next_state = lax.stop_gradient(moved)
-    if inter_grad == "centers":
-        gradient = jax.grad(lambda c: _mean_of_kind(inter_rows(c), ~same, axis_name)[0])(compared)
-        gradient = parallel.cross_mean(gradient, axis_name=axis_name)
-        step = center_rate * inter_weight * gradient
-        next_state = dataclasses.replace(next_state, centers=next_state.centers - step)
+    if reading == "centers":
+        step = inter_center_step(
+            labels_a,
+            labels_b,
+            same,
+            loss_state.centers,
+            margin=margin,
+            rate=center_rate,
+            axis_name=axis_name,
+        )
+        next_state = dataclasses.replace(next_state, centers=next_state.centers + step)
 
     metrics |= {
         "intra_center_loss": intra_logged,
@@ -189,7 +199,7 @@ def identification_center(
         reweighting_weight=reweighting_weight,
         reweighting_level=reweighting_level,
     )
-    documented = [identification_center, center_loss, update_centers]
+    documented = [identification_center, center_loss]
     return Objective(centers_of_labels, loss, notes=deviations(documented))
 
 

@@ -45,7 +45,7 @@ def csn(
         in a batch that has none. It raises ValueError if the model does not give what a term with
         a weight needs.
     Deviation: Eq. 3 has neither logarithm nor minus sign and would make the right class unlikely;
-        here it is the cross-entropy that the text names. The weight of the priors is not given.
+        here it is the cross-entropy that the text names.
     """
     loss = functools.partial(
         _csn,
@@ -55,7 +55,9 @@ def csn(
         min_scale=min_scale,
         limit=limit,
     )
-    documented = [csn, losses.contrastive_loss, losses.stn_prior]
+    documented: list[Any] = [csn]
+    documented += [losses.contrastive_loss] if ranking_weight else []
+    documented += [losses.stn_prior] if prior_weight else []
     return Objective(stateless, loss, notes=deviations(documented))
 
 

@@ -21,6 +21,11 @@ __all__ = [
 ]
 
 
+def kernels(params: Any) -> Any:
+    """A tree like `params` that is True at kernels: parameters of two or more axes."""
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
+
+
 def step_decay(
     learning_rate: float, *, boundaries: Sequence[int], factor: float = 0.1
 ) -> optax.Schedule:
@@ -91,34 +96,46 @@ def warm_up(schedule: optax.Schedule, *, num_steps: int, start: float) -> optax.
 
 
 def sgd(
-    schedule: optax.Schedule, *, momentum: float, weight_decay: float
+    schedule: optax.Schedule,
+    *,
+    momentum: float,
+    weight_decay: float,
+    decayed: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
     """SGD as Caffe and MatConvNet have it: weight decay joins the gradient before the momentum.
 
     Args:
         schedule: learning rate of each step.
         momentum: of the running sum of gradients.
-        weight_decay: times each parameter, batch norm and biases included.
+        weight_decay: times each parameter that decays.
+        decayed: `decayed(params)` is a tree like them, True where a parameter decays; None: all
+            do, batch norm and biases included.
     """
     return optax.chain(
-        optax.add_decayed_weights(weight_decay),
+        optax.add_decayed_weights(weight_decay, mask=decayed),
         optax.trace(decay=momentum),
         optax.scale_by_learning_rate(schedule),
     )
 
 
-def adam(schedule: optax.Schedule, *, weight_decay: float) -> optax.GradientTransformation:
-    """Adam (Kingma and Ba 2015) with weight decay as a term of the loss, 1/2 w |kernel|^2.
+def adam(
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    decayed: Callable[[Any], Any] | None = kernels,
+) -> optax.GradientTransformation:
+    """Adam (Kingma and Ba 2015) with weight decay as a term of the loss, 1/2 w |parameter|^2.
 
     The decay joins the gradient before the moments ("coupled"), as in TensorFlow 1 and PyTorch's
     Adam; it is not that of AdamW.
 
     Args:
         schedule: learning rate of each step.
-        weight_decay: w, of kernels only (see `kernels`).
+        weight_decay: w, of each parameter that decays.
+        decayed: as of `sgd`; by default kernels alone, as TensorFlow 1's layers have it.
     """
     return optax.chain(
-        optax.add_decayed_weights(weight_decay, mask=kernels),
+        optax.add_decayed_weights(weight_decay, mask=decayed),
         optax.scale_by_adam(),
         optax.scale_by_learning_rate(schedule),
     )
@@ -158,8 +175,3 @@ def freeze_until(
         return updates, (step + 1, inner)
 
     return optax.GradientTransformation(init, update)
-
-
-def kernels(params: Any) -> Any:
-    """A tree like `params` that is True at kernels: parameters of two or more axes."""
-    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)

@@ -79,7 +79,8 @@ def test_identity_batches(seed):
                 if (identities == identity).sum() >= 4:
                     assert len(set(group.tolist())) == 4
         assert len(set(seen)) == 6
-    assert sampler.num_steps(1.5) == 3
+    # A training's epoch is as many images as there are: 28 images, 12 a step.
+    assert sampler.num_steps(1.5) == 4 == UniformSampler(28, batch_size=12, seed=0).num_steps(1.5)
 
 
 def test_identity_images_are_uniform():
@@ -122,6 +123,8 @@ def test_pair_batches(seed, cross_camera):
     first = []
     for step in range(60):
         rows_a, rows_b, same = sampler(step)
+        if cross_camera:
+            assert (cameras[rows_a] < cameras[rows_b]).all()
         ratio = min(4, 1.3 ** (16 * step // 60))
         num_positive = round(16 / (1 + ratio))
         assert same.tolist() == [True] * num_positive + [False] * (16 - num_positive)
@@ -129,7 +132,27 @@ def test_pair_batches(seed, cross_camera):
             assert row_b in allowed[row_a, bool(kind)]
         first += rows_a.tolist()
     for epoch in range(16):
-        assert sorted(first[60 * epoch : 60 * (epoch + 1)]) == list(range(60))
+        if not cross_camera:  # With it, the image that was drawn first may be the second one.
+            assert sorted(first[60 * epoch : 60 * (epoch + 1)]) == list(range(60))
+
+
+def test_the_first_images_of_two_cameras_are_all_of_the_one():
+    identities, cameras = np.repeat(np.arange(9), 6), np.tile(np.repeat([4, 2], 3), 9)
+    sampler = PairSampler(
+        identities, cameras, num_pairs=10, negatives_per_positive=2, cross_camera=True, seed=3
+    )
+    drawn = np.zeros(54, int)
+    for step in range(27):  # Five epochs, in each of which an image is drawn once.
+        rows_a, rows_b, same = sampler(step)
+        assert set(cameras[rows_a]) == {2}
+        assert set(cameras[rows_b]) == {4}
+        assert ((identities[rows_a] == identities[rows_b]) == same).all()
+        np.add.at(drawn, np.concatenate([rows_a, rows_b]), 1)
+    assert (drawn >= 5).all()
+    smallest = PairSampler(
+        [0, 0, 1, 1], [1, 2, 1, 2], num_pairs=2, negatives_per_positive=1, cross_camera=True, seed=0
+    )
+    assert all((smallest(step)[0] % 2 == 0).all() for step in range(8))
 
 
 @pytest.mark.parametrize("cross_camera", [False, True])
@@ -145,8 +168,11 @@ def test_pair_partners_are_uniform(cross_camera):
     )
     drawn = collections.defaultdict(collections.Counter)
     for step in range(3000):
-        for row_a, row_b, same in zip(*sampler(step), strict=True):
-            drawn[int(row_a), bool(same)][int(row_b)] += 1
+        order = sampler._epoch_order(step)  # A batch is an epoch: which of a pair was drawn first.
+        for element, row_a, row_b, same in zip(order, *sampler(step), strict=True):
+            assert element in (row_a, row_b)
+            partner = row_b if element == row_a else row_a
+            drawn[int(element), bool(same)][int(partner)] += 1
     statistic, freedom = 0.0, 0
     for (row, same), counter in drawn.items():
         allowed = reference.partners(identities, cameras, row, same=same, cross_camera=cross_camera)

@@ -91,9 +91,38 @@ def test_a_row_sets_its_values_and_is_no_longer_the_papers():
     assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="paper") is None
 
 
+def test_centers_follow_the_schedule_of_the_network():
+    exp = "batch_contrastive_market:center_rate=learning_rate"
+    config = papers.build_config(exp, papers.EXPERIMENTS, scale="paper")
+    assert config.loss.center_rate == "learning_rate"
+    assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="paper") is None
+    rate = build.schedule(config, build.length(config, None))
+    objective = build.objective(config, rate)
+    constants = objective.loss.keywords
+    found = [float(constants["center_rate"](step)) for step in (0, 19_999, 20_000, 40_000)]
+    np.testing.assert_allclose(found, [0.01, 0.01, 0.001, 0.0001], rtol=1e-6)
+    other = papers.build_config("clever_cuhk03", papers.EXPERIMENTS, scale="paper")
+    with pytest.raises(ValueError, match="belongs to batch_contrastive, and the objective is cle"):
+        parse_overrides(other, ["loss.center_rate=learning_rate"])
+
+
+def test_batch_norm_is_frozen_where_there_are_averages():
+    config = papers.build_config("softmax_market", papers.EXPERIMENTS, scale="paper")
+    with pytest.raises(ValueError, match="there is none: give model"):
+        parse_overrides(config, ["model.freeze_batch_norm=true"])
+    config = parse_overrides(config, ["model.freeze_batch_norm=true", "model.weights=resnet50.pth"])
+    assert build.network(config, 7).freeze_batch_norm
+
+
 @pytest.mark.parametrize(
     ("exp", "message"),
     [
+        ("identif_verif_market:loss=iv,margin=2", "margin=2.0 has no meaning"),
+        ("identif_verif_market:loss=i,ratio_rule=code", "ratio_rule=code has no meaning"),
+        ("inherent_pku:row=set1,reduction=mixed", "reduction=mixed has no meaning"),
+        ("inherent_pku:row=set1,means=exact", "means=exact has no meaning"),
+        ("clever_cuhk03:row=ic,margin=3", "margin=3.0 has no meaning"),
+        ("clever_cuhk03:row=ic,inter_grad=none", "inter_grad=none has no meaning"),
         ("batch_contrastiv_market", "did you mean 'batch_contrastive_market'"),
         ("nothing", "known: batch_contrastive_duke"),
         ("batch_contrastive_market:tau=1", "no key 'tau'; known: center_rate"),

@@ -12,9 +12,11 @@ import pytest
 from data_prep import stand_in
 from data_prep.prepare import prepare
 from experiments import again, build, job, launch, sources
+from experiments.config import changed
 from experiments.papers import EXPERIMENTS, build_config, paper_row, slug
 from reid_jax import data
 from reid_jax.embedder import Embedder, read_training
+from reid_jax.preprocess import Preprocess
 from reid_jax.protocols import PROTOCOLS
 from reid_jax.training import TrainState, create_state
 
@@ -151,6 +153,10 @@ def test_the_head_is_new_and_the_rest_is_that_of_the_start(started, asked, capsy
     old["backbone"].pop("identification")
     jax.tree.map(np.testing.assert_array_equal, new, old)
     assert weights["matched"] == len(jax.tree.leaves(before))
+    # What is subtracted is what the start subtracted, in training and at test.
+    means = [Preprocess.from_json(r["embedder"]["preprocess"]).mean for r in (record, own)]
+    assert means[0].shape == (32, 16, 3)
+    np.testing.assert_array_equal(*means)
     # The running averages are those of the new data.
     averages = (v["batch_stats"]["backbone"]["bn1"]["mean"] for v in (before, after))
     assert not np.array_equal(*averages)
@@ -249,10 +255,64 @@ def test_fine_tuning_is_described_by_its_row():
     assert built("clever_cuhk01:start_from=elsewhere")[1] == paper
     scratch, paper = built("clever_cuhk01:start_from=")
     assert (scratch.optimizer.num_steps, paper) == (25_000, None)
+    # As in the code that the paper builds on, and each choice a key.
+    assert (config.data.mean, config.data.flip_or_shift) == ("start", ())
+    assert config.data.images_per_camera == 1
+    assert (scratch.data.mean, scratch.data.flip_or_shift) == ("image", (6, 2))
+    assert scratch.data.images_per_camera == 0
+    for scale, shift in (("paper", (6, 2)), ("small", (3, 1))):
+        keys = "mean=image,augmentation=true,images_per_camera=2"
+        own = build_config(f"clever_cuhk01:{keys}", EXPERIMENTS, scale=scale)
+        assert (own.data.mean, own.data.flip_or_shift) == ("image", shift)
+        assert own.data.images_per_camera == 2
+    with pytest.raises(ValueError, match=r"data.mean=start needs model.start_from"):
+        built("clever_cuhk01:start_from=,mean=start")
     config, paper = built("clever_viper:row=frw_ic")
     assert config.model.start_from == "runs/clever_pretrain-row-frw_ic"
     assert config.loss.reweighting_level == 200.0
     assert paper["rank1"] == 0.5040
+
+
+@dataclasses.dataclass
+class Rows:
+    """What is drawn from, without images."""
+
+    identities: np.ndarray
+    cameras: np.ndarray | None
+
+    def __len__(self):
+        return len(self.identities)
+
+
+def test_few_images_of_each_identity_and_camera_are_drawn_by_the_split():
+    identities, cameras = np.repeat([5, 7, 9], [8, 3, 1]), np.tile([1, 2], 6)
+    source = Rows(identities, cameras)
+    drawn = [sources.few_of_each(source, 1, seed=split) for split in range(20)]
+    for rows in drawn:
+        found = list(zip(identities[rows], cameras[rows], strict=True))
+        assert sorted(found) == sorted(set(zip(identities, cameras, strict=True)))
+        assert (np.diff(rows) > 0).all()
+    assert {row for rows in drawn for row in rows} == set(range(12))
+    np.testing.assert_array_equal(drawn[3], sources.few_of_each(source, 1, seed=3))
+    assert len(sources.few_of_each(source, 2, seed=0)) == 2 + 2 + 2 + 1 + 1
+    assert len(sources.few_of_each(Rows(identities, None), 3, seed=0)) == 3 + 3 + 1
+
+
+def test_the_training_images_of_a_run_are_few(places):
+    config = build_config("clever_viper", EXPERIMENTS, scale="small")
+    few = sources.training_source(places / "data", config, split=0)
+    everything = changed(config, data={"images_per_camera": 0})
+    assert len(few) == len(sources.training_source(places / "data", everything, split=0)) == 12
+    config = changed(config, dataset="cuhk03", data={"partition": "detected-1160-100-100"})
+    few = sources.training_source(places / "data", config, split=0)
+    everything = changed(config, data={"images_per_camera": 0})
+    assert len(few) < len(sources.training_source(places / "data", everything, split=0))
+    assert len(few) == len(set(zip(few.identities, few.cameras, strict=True)))
+
+
+def test_the_mean_of_another_size_is_refused(started, asked):
+    with pytest.raises(ValueError, match=r"sees images of \(32, 16\), and here they are of"):
+        launch.run_experiment(asked("clever_viper", "data.image_size=(48,16)", workdir="refused"))
 
 
 def one_view(source):

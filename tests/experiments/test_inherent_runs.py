@@ -73,6 +73,10 @@ def test_triplets_come_by_identity(on_pku):
     assert (results.method, results.objective) == ("inherent", "triplet")
     record = json.loads(Path("runs/inherent_pku-row-resnet18_htri/config.json").read_text())
     assert record["config"]["model"]["identification"] is False
+    # What the experiment says of itself is in the report, beside what the library says.
+    page = Path("runs/inherent_pku-row-resnet18_htri/report.html").read_text()
+    assert "P and K are not given" in page
+    assert "small scale: half of ResNet-18" in page
     with pytest.raises(ValueError, match="is not a multiple of"):
         launch.run_experiment(
             on_pku(
@@ -93,10 +97,34 @@ def test_the_learning_rate_may_decay_from_the_middle_on():
         np.testing.assert_allclose(found, [rate, rate, rate / 1000], rtol=1e-5)
     with pytest.raises(ValueError, match="begins at one boundary"):
         build.schedule(config, build.Length(1000, ()))
-    with pytest.raises(ValueError, match=r"decay='cosine'.*; known: exponential, steps"):
-        changed(config, optimizer={"decay": "cosine"})
+    with pytest.raises(ValueError, match=r"decay='linear'.*; known: cosine, exponential, steps"):
+        changed(config, optimizer={"decay": "linear"})
     with pytest.raises(ValueError, match="lr_schedule='exp'; known: constant, exponential"):
         build_config("inherent_pku:lr_schedule=exp", EXPERIMENTS, scale="small")
+
+
+def test_all_rows_are_trained_on_equally_many_images():
+    """ "Both models are trained by 300 epochs": 912 images, 300 times, whatever the batches."""
+    labels, cameras = np.repeat(np.arange(57), 16), np.tile(np.repeat([1, 2], 8), 57)
+    for row in ("set1", "set2", "set3", "resnet18_htri", "resnet50_htri"):
+        config = build_config(f"inherent_pku:row={row}", EXPERIMENTS, scale="paper")
+        sampler = build.sampler(config, labels, cameras, 0)
+        steps = build.length(config, sampler).num_steps
+        assert (row, steps * sampler.batch_size) == (row, 300 * 912)
+
+
+@pytest.mark.parametrize("decayed", ["kernels", "all"])
+@pytest.mark.parametrize("exp", ["inherent_pku", "batch_contrastive_market"])
+def test_weight_decay_is_of_kernels_or_of_all(exp, decayed):
+    config = build_config(exp, EXPERIMENTS, scale="small")
+    assert config.optimizer.weight_decay_of == {"inherent_pku": "kernels"}.get(exp, "all")
+    config = changed(config, optimizer={"weight_decay_of": decayed})
+    params = {"kernel": np.ones((2, 2), np.float32), "bias": np.ones(2, np.float32)}
+    optimizer = build.optimizer(config, lambda step: 0.1)
+    gradients = {name: np.zeros_like(leaf) for name, leaf in params.items()}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    assert (np.asarray(updates["kernel"]) < 0).all()
+    assert (np.asarray(updates["bias"]) < 0).all() == (decayed == "all")
 
 
 def test_wrong_rows_say_what_is_known(on_pku):

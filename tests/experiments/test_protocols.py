@@ -21,7 +21,10 @@ from reid_jax.files import read_json
 from reid_jax.preprocess import Preprocess, mean_image
 from reid_jax.training.logs import read_metrics
 
-PAIRS = ("data.image_size=(32,32)", "sampler.batch_size=8", "train.validate_every=2")
+PAIRS = (
+    *("data.image_size=(32,32)", "data.crop_size=()"),
+    *("sampler.batch_size=8", "train.validate_every=2"),
+)
 CUHK03 = {
     "groups": (9, 4, 1, 1, 1),
     "num_test_identities": 4,
@@ -91,6 +94,18 @@ def test_pairs_are_trained_and_log_their_ratio(on_pairs):
         protocol: again.evaluation_of(Path("runs/identif_verif_market"), protocol=protocol)[0]
         for protocol in ("multi-query-maximum", "distractors")
     }
+    # And both ways of looking at an image, of one training, each beside its own printed numbers.
+    place = Path("runs/identif_verif_market")
+    looked = {
+        mode: again.evaluation_of(place, overrides=[f"evaluation.test_mode={mode}"])
+        for mode in ("single", "dense_flip")
+    }
+    assert looked["single"][0].metrics == results.metrics
+    assert looked["single"][0].paper == results.paper
+    assert looked["dense_flip"][0].metrics != results.metrics
+    assert looked["dense_flip"][0].paper == {"rank1": 0.8082, "map_trapezoid": 0.6230}
+    assert looked["single"][1] != looked["dense_flip"][1]
+    assert by_protocol["distractors"].paper is None
     found = by_protocol["distractors"].metrics
     assert found["rank1"] <= found["two_fifths/rank1"] <= found["fifth/rank1"]
     assert found["fifth/rank1"] <= results.metrics["rank1"]
@@ -151,6 +166,24 @@ def test_buildings_are_searched_at_their_own_size(on_pairs):
 
 
 @pytest.mark.parametrize(
+    ("exp", "message"),
+    [
+        ("identif_verif_market:backbone=vgg16", "the network is VGG16: take test_mode=single"),
+        ("identif_verif_market:backbone=caffenet", "the network is CaffeNet: take test_mode"),
+        ("identif_verif_oxford:backbone=vgg16", "the network is VGG16: take test_mode=single"),
+        ("identif_verif_oxford", "made for model.pooling=max: take test_mode=single"),
+    ],
+)
+def test_a_test_mode_that_cannot_work_is_refused_before_the_training(
+    on_pairs, monkeypatch, exp, message
+):
+    monkeypatch.setattr(job, "train", lambda *args: 1 / 0)
+    overrides = ["evaluation.test_mode=dense_flip", "data.image_size=(64,64)", "model.width=6"]
+    with pytest.raises(ValueError, match=message):
+        launch.run_experiment(on_pairs(exp=exp, overrides=overrides))
+
+
+@pytest.mark.parametrize(
     ("row", "message"),
     [
         ("loss=both", "loss='both'; known: i, v, iv, contrastive"),
@@ -178,6 +211,52 @@ def test_a_two_camera_test_set_is_query_and_gallery(pair_dir):
     assert set(split["query"].cameras) == {1}
     assert set(split["gallery"].cameras) == {2}
     assert len(split["query"]) + len(split["gallery"]) == len(opened["test"])
+
+
+def test_a_row_is_chosen_by_its_label_whatever_its_commas():
+    table = TABLES["csn/2"]
+    for label in ("VIPeR: Ours-(L2, L3)", "VIPeR: Ours-(L2, L3, L4)"):
+        chosen = printed.chosen_rows(table, label, "csn/2")
+        assert [row[0] for row in chosen] == [label]
+    chosen = printed.chosen_rows(
+        TABLES["identif_verif/2"], "VGG16 (V),VGG16 (I)", "identif_verif/2"
+    )
+    assert [row[0] for row in chosen] == ["VGG16 (V)", "VGG16 (I)"]
+
+
+@pytest.mark.parametrize(
+    ("exp", "scale", "text"),
+    [
+        ("identif_verif_market:loss=v", "small", "; resnet18 of width 32"),
+        ("identif_verif_market:loss=v", "paper", ""),
+        ("csn_viper", "small", "; csn of width 24"),
+    ],
+)
+def test_rows_name_the_network_that_ran(on_pairs, exp, scale, text):
+    row = dataclasses.replace(on_pairs(exp=exp), scale=scale, overrides=())
+    assert printed.ran(row) == text
+
+
+def test_csn_takes_the_best_state_on_the_validation_identities(pair_dir):
+    config = build_config("csn_cuhk03", EXPERIMENTS, scale="small")
+    assert config.train.validate_every == 350
+    protocol, subsets = sources.validation(pair_dir, config, split=1)
+    assert protocol.name == "single-shot-one-direction"
+    opened = data.open_partition(pair_dir, "cuhk03", config.data.partition, 1)
+    chosen_on = set(subsets["test"].identities)
+    assert chosen_on
+    assert not chosen_on & {*opened["train"].identities, *opened["test"].identities}
+    # The other sets have none, and the last state is taken.
+    assert build_config("csn_viper", EXPERIMENTS, scale="small").train.validate_every == 0
+
+
+def test_figure_4_shows_as_many_people_as_the_papers():
+    identities = np.repeat(np.arange(-1, 501), 2)
+    chosen = figures.mapped_identities(identities, seed=0)
+    assert len(set(chosen)) == 354
+    assert chosen.min() > 0
+    assert set(figures.mapped_identities(identities, seed=1)) != set(chosen)
+    np.testing.assert_array_equal(figures.mapped_identities(np.arange(-1, 9), seed=0), range(1, 9))
 
 
 def test_unknown_protocols_and_partitions_are_refused(pair_dir, on_pairs):

@@ -40,15 +40,20 @@ def clever(outputs, batch, centers, weights, **options):
     """(loss, next centers) of Eq. 8."""
     terms, moved = clever_terms(outputs, batch, centers, **options)
     if options["inter_grad"] == "centers":
-        pairs = zip(*(batch[name] for name in ("identity_a", "identity_b", "same")), strict=True)
-        negatives = [(i, j) for i, j, same in pairs if not same]
-        for i, j in negatives:
-            between = centers[i] - centers[j]
-            if (between**2).sum() < options["margin"]:
-                # The gradient of Eq. 6 is -2/m (c_i - c_j) in c_i and the opposite in c_j.
-                step = options["center_rate"] * weights["inter"] * 2 / len(negatives) * between
-                moved[i] += step
-                moved[j] -= step
+        names = ("identity_a", "identity_b", "same")
+        pairs = list(zip(*(batch[name] for name in names), strict=True))
+        for k in range(len(centers)):
+            # Eq. 4's form for Eq. 6: a sum over the pairs that hold k, over one and their number.
+            numerator, number = np.zeros(centers.shape[1]), 0
+            for i, j, same in pairs:
+                if k not in (i, j):
+                    continue
+                number += 1
+                if same or ((centers[i] - centers[j]) ** 2).sum() >= options["margin"]:
+                    continue
+                other = j if k == i else i
+                numerator += -2 * (centers[k] - centers[other])
+            moved[k] -= options["center_rate"] * numerator / (1 + number)
     return sum(weights[name] * terms[name] for name in terms), moved
 
 
@@ -80,17 +85,36 @@ def remembered(bank, codes, rows):
     return bank
 
 
-def inherent(outputs, labels, means, *, compact_weight, scatter_weight, known=None, cap=np.inf):
+def inherent(
+    outputs,
+    labels,
+    means,
+    *,
+    compact_weight,
+    scatter_weight,
+    known=None,
+    cap=np.inf,
+    reduction="alike",
+    scatter_over="all",
+):
     """Eq. 4; ``known`` are the identities that there are, by default all."""
     known = list(range(len(means))) if known is None else list(known)
     at = {identity: place for place, identity in enumerate(known)}
     places = [at[y] for y in labels]
     codes = outputs["embedding"]
     compact = losses.compact(codes, places, means[known])
-    scatter = np.minimum(losses.scatter(codes, places, means[known]), cap)
+    if scatter_over == "all":
+        scatter = losses.scatter(codes, places, means[known])
+    else:
+        scatter = np.zeros(len(codes))
+        for i, p in enumerate(labels):
+            for j in sorted(set(labels)):
+                if j != p:
+                    scatter[i] += 0.5 * sum((codes[i] - means[j]) ** 2)
+    scatter = np.minimum(scatter, cap)
     classification = losses.identification(outputs["logits"], labels)
-    return (
-        classification.mean() + compact_weight * compact.sum() - scatter_weight * scatter.sum(),
-        compact.sum(),
-        scatter.sum(),
-    )
+    # Eqs. 2 and 3 print sums over the batch, Eq. 1 one sample: "alike" takes all three as means.
+    share = 1 / len(codes) if reduction == "alike" else 1.0
+    compact, scatter = share * compact.sum(), share * scatter.sum()
+    total = classification.mean() + compact_weight * compact - scatter_weight * scatter
+    return total, compact, scatter

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tiny
 
+from experiments import build
+from experiments.papers import EXPERIMENTS, build_config
 from references import center_methods as reference
 from references.losses import finite_difference
 from references.losses import identification as reference_identification
@@ -15,7 +17,7 @@ from reid_jax import losses, models, objectives, parallel, training
 from reid_jax.training import schedules
 
 PAIRS, DIM, IDENTITIES = 8, 3, 6
-INTER_GRADS = ("through_update", "centers", "none")
+INTER_GRADS = ("centers", "none", "through_update")
 CENTER_RATE = 0.5
 WEIGHTS = {"identification": 1.0, "verification": 0.7, "intra": 0.3, "inter": 0.4}
 
@@ -60,7 +62,7 @@ def compiled(**switches):
 
 def run(outputs, batch, centers, **changes):
     """(loss, centers, metrics, gradients of the outputs and of the centers)."""
-    names = ("inter_grad", "neg_updates_centers", "verification_weight")
+    names = ("inter_grad", "neg_updates_centers", "verification_weight", "inter_weight")
     switches = {name: changes.pop(name) for name in names if name in changes}
     (value, (state, metrics)), gradients = compiled(**switches)(outputs, centers, batch, changes)
     return value, state.centers, metrics, *gradients
@@ -107,8 +109,8 @@ def test_values_gradients_and_centers(seed, inter_grad, neg_updates_centers):
 
 
 def test_the_readings_differ_where_they_should():
-    outputs, batch, centers = problem(2)
-    runs = {kind: run(outputs, batch, centers, inter_grad=kind) for kind in INTER_GRADS}
+    outputs, batch, before = problem(2)
+    runs = {kind: run(outputs, batch, before, inter_grad=kind) for kind in INTER_GRADS}
     # Only "through_update" trains the network, only "centers" moves centers otherwise.
     differs = lambda a, b: np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-3
     gradient = {kind: result[3]["embedding_a"] for kind, result in runs.items()}
@@ -117,6 +119,11 @@ def test_the_readings_differ_where_they_should():
     centers = {kind: result[1] for kind, result in runs.items()}
     assert differs(centers["centers"], centers["none"])
     np.testing.assert_array_equal(centers["through_update"], centers["none"])
+    # "none" is the row without the loss, to the bit, but for the value.
+    without = run(outputs, batch, before, inter_weight=0.0)
+    for ours, theirs in zip(runs["none"][1:], without[1:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert runs["none"][0] != without[0]
 
 
 def only(**weights):
@@ -128,7 +135,7 @@ def test_oracle_gradient_through_the_update():
     outputs, batch, centers = problem(3, positives=0)
     batch["identity_a"] = np.array([0, 0, 1, 1, 2, 2, 3, 3], np.int32)
     batch["identity_b"] = np.array([1, 1, 2, 2, 3, 3, 4, 4], np.int32)
-    changes = {**only(inter=1.0), "margin": 1e3}
+    changes = {**only(inter=1.0), "margin": 1e3, "inter_grad": "through_update"}
     _, moved, _, gradients, _ = run(outputs, batch, centers, **changes)
     pairs_of = np.array([2, 4, 4, 4, 2, 0])
     force = np.zeros_like(centers)
@@ -159,18 +166,24 @@ def test_oracle_no_gradient_of_constant_centers(inter_grad):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves((gradients, to_centers)))
 
 
-def test_oracle_the_centers_follow_their_own_gradient():
-    """One pair: c_1 moves away from c_2 by alpha gamma 2 (c_1 - c_2), besides Eq. 5."""
+@pytest.mark.parametrize("inter_weight", [0.008, 7.0])
+def test_oracle_the_centers_follow_their_own_gradient(inter_weight):
+    """One pair: c_1 moves away from c_2 by alpha 2 (c_1 - c_2) / (1 + 1), whatever the weight."""
     outputs, batch, centers = problem(5, positives=0)
     outputs = {name: array[:1] for name, array in outputs.items()}
     batch = {name: array[:1] for name, array in batch.items()}
-    changes = {**only(inter=0.008), "margin": 1e3}
+    changes = {**only(inter=inter_weight), "margin": 1e3}
     _, plain, *_ = run(outputs, batch, centers, inter_grad="none", **changes)
-    _, moved, *_ = run(outputs, batch, centers, inter_grad="centers", **changes)
+    _, moved, *_ = run(outputs, batch, centers, **changes)
     i, j = batch["identity_a"][0], batch["identity_b"][0]
-    step = CENTER_RATE * 0.008 * 2 * (centers[i] - centers[j])
+    step = CENTER_RATE * 2 * (centers[i] - centers[j]) / 2
     np.testing.assert_allclose(moved[i] - plain[i], step, atol=1e-12)
     np.testing.assert_allclose(moved[j] - plain[j], -step, atol=1e-12)
+    # Beyond the margin nothing moves, and without a weight there is no such loss.
+    between = ((centers[i] - centers[j]) ** 2).sum()
+    for other in ({"margin": between - 1e-9}, {"inter_weight": 0.0}):
+        _, moved, *_ = run(outputs, batch, centers, **{**changes, **other})
+        np.testing.assert_array_equal(moved, plain)
 
 
 def test_oracle_intra_gradient():
@@ -197,9 +210,10 @@ def test_oracle_hinge_is_off_from_250(distance, loss):
 
 def test_oracle_negative_pairs_can_leave_the_centers_alone():
     outputs, batch, centers = problem(8, positives=0)
-    _, moved, *_ = run(outputs, batch, centers, neg_updates_centers=False)
+    still = {"inter_grad": "none"}
+    _, moved, *_ = run(outputs, batch, centers, neg_updates_centers=False, **still)
     np.testing.assert_array_equal(moved, centers)
-    _, moved, *_ = run(outputs, batch, centers, neg_updates_centers=True)
+    _, moved, *_ = run(outputs, batch, centers, neg_updates_centers=True, **still)
     assert np.abs(moved - centers).max() > 0.1
 
 
@@ -226,7 +240,7 @@ def test_a_row_without_verification_needs_no_pair_logits():
 
 def test_an_unknown_reading_lists_the_known_ones():
     outputs, batch, centers = problem(0)
-    with pytest.raises(ValueError, match="'both', expected one of through_update, centers, none"):
+    with pytest.raises(ValueError, match="'both', expected one of centers, none, through_update"):
         run(outputs, batch, centers, inter_grad="both")
 
 
@@ -296,7 +310,7 @@ def test_reweighting_needs_both_the_layer_and_its_term():
 
 @pytest.mark.parametrize(
     ("num_devices", "inter_grad"),
-    [*((number, "through_update") for number in (1, 2, 4, 8)), (8, "centers"), (8, "none")],
+    [*((number, "centers") for number in (1, 2, 4, 8)), (8, "through_update"), (8, "none")],
 )
 def test_devices_agree(num_devices, inter_grad):
     """The first devices hold all positive pairs."""
@@ -328,13 +342,28 @@ def test_devices_agree(num_devices, inter_grad):
 
 
 @pytest.mark.slow
-def test_the_network_takes_two_steps():
-    """Every parameter, statistic and center of the batch moves."""
+def test_a_loss_that_moves_nothing_is_a_row_without_it_to_the_bit():
+    """`inter_grad=none` beside `row=intra_iv`, over steps of the network."""
+    ends = []
+    for row in ("inter_grad=none", "row=intra_iv"):
+        config = build_config(f"clever_cuhk03:{row}", EXPERIMENTS, scale="small")
+        step, state = network_and_step(build.objective(config))
+        for seed in range(3):
+            _, batch, _ = problem(seed)
+            rng = np.random.default_rng(seed)
+            images = {f"image_{s}": rng.normal(size=(PAIRS, 12, 8, 3)) for s in "ab"}
+            state, metrics = step(state, batch | images)
+        assert metrics["inter_center_loss"] > 0
+        ends.append(jax.device_get((state.params, state.batch_stats, state.loss_state)))
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
+def network_and_step(objective):
+    """A step and the state before it, of the smallest network with every part."""
     model = models.Siamese(
         models.NineConv(width=1), verification="relu_diff", num_identities=IDENTITIES
     )
     optimizer = schedules.adam(lambda step: 1e-3, weight_decay=1e-3)
-    rng = np.random.default_rng(0)
     image = np.zeros((1, 12, 8, 3))
     variables = variables_of(model, image, image)
     state = training.TrainState(
@@ -343,11 +372,18 @@ def test_the_network_takes_two_steps():
         opt_state=jax.tree.map(np.asarray, optimizer.init(variables["params"])),
         loss_state=losses.init_centers(IDENTITIES, 16),
     )
-    step = jax.jit(training.make_train_step(model, optimizer, objective(margin=250.0)))
+    return jax.jit(training.make_train_step(model, optimizer, objective)), state
+
+
+@pytest.mark.slow
+def test_the_network_takes_two_steps():
+    """Every parameter, statistic and center of the batch moves."""
+    rng = np.random.default_rng(0)
+    step, state = network_and_step(objective(margin=250.0))
     first = state
     for seed in range(2):
         _, batch, _ = problem(seed)
-        batch |= {f"image_{s}": rng.normal(size=(PAIRS, *image.shape[1:])) for s in "ab"}
+        batch |= {f"image_{s}": rng.normal(size=(PAIRS, 12, 8, 3)) for s in "ab"}
         state, metrics = step(state, batch)
     assert all(np.isfinite(value) for value in metrics.values())
     for part in ("params", "batch_stats"):

@@ -104,10 +104,16 @@ def test_weights_are_one_and_two_halves():
 def test_negatives_per_positive_grow_with_the_epoch():
     printed = [round(PAPER_RULE(epoch), 2) for epoch in (0, 1, 75, 140, 200)]
     assert printed == [1.0, 1.01, 2.11, 4.0, 4.0]
-    coded = [round(CODE_RULE(epoch), 2) for epoch in (0, 1, 75, 93, 140)]
-    assert coded == [1.0, 1.02, 3.22, 4.0, 4.0]
     assert PAPER_RULE(139) < 4 <= PAPER_RULE(140)
-    assert CODE_RULE(92) < 4 <= CODE_RULE(93)
+
+    # The authors' loop over epochs runs from 1 and draws a pair of the same class with probability
+    # 1 / min(5, 2 * 1.01^epoch).
+    for epoch in range(200):
+        share = 1 / min(5, 2 * 1.01 ** (1 + epoch))
+        assert CODE_RULE(epoch) == pytest.approx((1 - share) / share, rel=1e-12)
+    coded = [round(CODE_RULE(epoch), 2) for epoch in (0, 74, 92, 139)]
+    assert coded == [1.02, 3.22, 4.0, 4.0]
+    assert CODE_RULE(91) < 4 <= CODE_RULE(92)
 
 
 def make(name, axis_name=None):

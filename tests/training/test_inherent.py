@@ -61,27 +61,38 @@ def options_of(means):
 
 
 @functools.cache
-def compiled(means):
+def compiled(means, switches):
     def loss(outputs, batch, state, constants):
-        return objectives.inherent(means=means, **constants).loss(outputs, batch, state)
+        objective = objectives.inherent(means=means, **dict(switches), **constants)
+        return objective.loss(outputs, batch, state)
 
     return jax.jit(jax.value_and_grad(loss, has_aux=True))
 
 
 def run(outputs, batch, state, *, means, **constants):
     """(loss, state, metrics, gradients of the outputs)."""
-    (value, (state, metrics)), gradients = compiled(means)(outputs, batch, state, constants)
+    names = ("reduction", "scatter_over")
+    switches = tuple((name, constants.pop(name)) for name in names if name in constants)
+    of_loss = compiled(means, switches)
+    (value, (state, metrics)), gradients = of_loss(outputs, batch, state, constants)
     return value, state, metrics, gradients
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("means", MEANS)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_values_gradients_and_the_next_state(seed, means):
+@pytest.mark.parametrize(
+    ("seed", "means", "switches"),
+    [
+        *((seed, means, {}) for seed in (0, 1) for means in MEANS),
+        (0, "exact", {"reduction": "mixed"}),
+        (1, "bank", {"reduction": "alike", "scatter_over": "batch"}),
+        (2, "batch", {"reduction": "mixed", "scatter_over": "batch"}),
+    ],
+)
+def test_values_gradients_and_the_next_state(seed, means, switches):
     outputs, batch, codes = problem(seed)
     labels, embedding = batch["identity"], outputs["embedding"]
     value, state, metrics, gradients = run(
-        outputs, batch, state_of(codes, means), **options_of(means)
+        outputs, batch, state_of(codes, means), **options_of(means), **switches
     )
 
     of_identities = reference.identity_means(codes, LABELS, IDENTITIES)
@@ -92,7 +103,7 @@ def test_values_gradients_and_the_next_state(seed, means):
         assert len(known) < IDENTITIES
     # The means are constants: only the codes of the loss itself vary.
     expected = functools.partial(
-        reference.inherent, labels=labels, means=of_identities, known=known, **WEIGHTS
+        reference.inherent, labels=labels, means=of_identities, known=known, **WEIGHTS, **switches
     )
     loss, compact, scatter = expected(outputs)
     np.testing.assert_allclose(value, loss, rtol=1e-9)
@@ -125,11 +136,11 @@ def test_values_gradients_and_the_next_state(seed, means):
 
 @pytest.mark.usefixtures("float64")
 def test_oracle_closed_form_gradients():
-    """beta 1[outside] (I - mean) - gamma ((P - 1) I - sum of the other means)."""
+    """beta 1[outside] (I - mean) - gamma ((P - 1) I - sum of the other means), of the sums."""
     outputs, batch, codes = problem(2)
     labels, embedding = batch["identity"], outputs["embedding"]
     state = state_of(codes, "exact")
-    _, _, _, gradients = run(outputs, batch, state, **options_of("exact"))
+    _, _, _, gradients = run(outputs, batch, state, **options_of("exact"), reduction="mixed")
     means = np.asarray(state.means)
     expected, outside = np.zeros_like(embedding), 0
     for i, p in enumerate(labels):
@@ -145,6 +156,23 @@ def test_oracle_closed_form_gradients():
 
 
 @pytest.mark.usefixtures("float64")
+def test_alike_reductions_differ_from_sums_by_a_common_factor_that_mixed_ones_do_not_have():
+    """All three as sums would be B times all three as means; `mixed` is neither."""
+    outputs, batch, codes = problem(2)
+    state = state_of(codes, "exact")
+    alike, mixed = (
+        run(outputs, batch, state, **options_of("exact"), reduction=reduction)
+        for reduction in ("alike", "mixed")
+    )
+    classification = alike[2]["identification_loss"]
+    np.testing.assert_allclose(ROWS * (alike[0] - classification), mixed[0] - classification)
+    np.testing.assert_allclose(ROWS * alike[3]["embedding"], mixed[3]["embedding"], rtol=1e-9)
+    np.testing.assert_array_equal(alike[3]["logits"], mixed[3]["logits"])
+    plain = run(outputs, batch, state, **options_of("exact"))
+    assert plain[0] == alike[0]
+
+
+@pytest.mark.usefixtures("float64")
 def test_oracle_d_min_of_three_collinear_means():
     """Means at 0, 2 and 6: the spheres have radii 1, 1 and 2."""
     means = jnp.array([[0.0], [2.0], [6.0]])
@@ -153,6 +181,7 @@ def test_oracle_d_min_of_three_collinear_means():
     batch = {"identity": np.array([0, 0, 1, 1, 2, 2]), "row": np.arange(6)}
     moving = objectives.moving_means(rate=0.1)
     options = {"compact_weight": 1.0, "scatter_weight": 0.0, "means": moving}
+    options["reduction"] = "mixed"
     _, _, metrics, gradients = run(outputs, batch, MeanCodes(means), **options)
     expected = (1.1**2 - 1) / 2 + (1.1**2 - 1) / 2 + (2.1**2 - 4) / 2
     np.testing.assert_allclose(metrics["compact_loss"], expected, rtol=1e-12)
@@ -222,6 +251,10 @@ def test_errors():
     batch["identity"] = np.zeros_like(batch["identity"])
     with pytest.raises(ValueError, match="at least two"):
         run(outputs, batch, None, **options_of("batch"))
+    with pytest.raises(ValueError, match="reduction is 'sum', expected one of alike, mixed"):
+        objectives.inherent(**options_of("exact"), reduction="sum")
+    with pytest.raises(ValueError, match="scatter_over is 'some', expected one of all, batch"):
+        objectives.inherent(**options_of("exact"), scatter_over="some")
 
 
 def test_initial_states():
@@ -298,6 +331,18 @@ def test_devices_agree_on_the_objective(num_devices, means):
         return loss(outputs, batch, state, axis_name=axis_name)
 
     assert_devices_agree(num_devices, objective, outputs, batch)
+
+
+@pytest.mark.usefixtures("float64")
+def test_devices_agree_on_which_identities_the_batch_has():
+    outputs, batch, codes = problem(6)
+    state = state_of(codes, "bank")
+    loss = objectives.inherent(**options_of("bank"), scatter_over="batch", reduction="mixed").loss
+
+    def objective(outputs, batch, axis_name):
+        return loss(outputs, batch, state, axis_name=axis_name)
+
+    assert_devices_agree(4, objective, outputs, batch)
 
 
 @pytest.mark.usefixtures("float64")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tiny
 
+from references import losses as reference
 from reid_jax import models, objectives, parallel, training
 from reid_jax.training import schedules
 
@@ -43,6 +44,57 @@ def test_every_model_takes_two_steps(model, method):
     assert np.isfinite(metrics["loss"])
     assert all(changed_leaves(first.params, state.params))
     assert all(changed_leaves(first.batch_stats, state.batch_stats))
+
+
+def test_frozen_batch_norm_keeps_its_averages():
+    model = models.build(
+        "resnet18", width=2, num_identities=tiny.IDENTITIES, freeze_batch_norm=True
+    )
+    optimizer = schedules.sgd(lambda step: 0.01, momentum=0.9, weight_decay=5e-4)
+    state = training.create_state(
+        model, optimizer, jnp.zeros((1, *tiny.IMAGE)), key=jax.random.key(0)
+    )
+    rng = np.random.default_rng(0)
+    averages = jax.tree.map(
+        lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(np.float32), state.batch_stats
+    )
+    state = state.replace(batch_stats=averages)
+    step = training.make_train_step(
+        model, optimizer, objectives.softmax(), preprocess=tiny.preprocess
+    )
+    after, _ = jax.jit(step)(state, tiny.batch_at(0))
+    jax.tree.map(np.testing.assert_array_equal, after.batch_stats, averages)
+    for part in (("conv1", "kernel"), ("bn1", "scale")):
+        before, now = (tree[part[0]][part[1]] for tree in (state.params, after.params))
+        assert np.abs(now - before).max() > 0
+    # The training pass is the test pass, and without the switch it is not.
+    image = rng.normal(size=(4, *tiny.IMAGE)).astype(np.float32)
+    logits = {
+        (frozen, train): model.clone(freeze_batch_norm=frozen).apply(
+            state.variables, image, train=train, mutable=["batch_stats"]
+        )[0]["logits"]
+        for frozen, train in ((True, True), (True, False), (False, True))
+    }
+    np.testing.assert_array_equal(logits[True, True], logits[True, False])
+    assert np.abs(logits[False, True] - logits[True, True]).max() > 1e-3
+
+
+@pytest.mark.usefixtures("float64")
+def test_centers_may_follow_the_learning_rate():
+    rng = np.random.default_rng(4)
+    rates = [0.3, 0.3, 0.03]
+    objective = objectives.batch_contrastive(
+        margin=1.0, center_rate=lambda step: jnp.array(rates)[step], loss_weight=1.0
+    )
+    labels = np.array([0, 2, 2, 1, 0, 2])
+    state, expected = objective.init(labels, 3), np.zeros((3, 3))
+    for rate in rates:
+        outputs = {"embedding": rng.normal(size=(6, 3)), "logits": rng.normal(size=(6, 3))}
+        _, (state, _) = jax.jit(objective.loss)(outputs, {"identity": labels}, state)
+        unit = outputs["embedding"] / np.linalg.norm(outputs["embedding"], axis=1)[:, None]
+        expected = reference.updated_centers(expected, unit, labels, rate)
+    np.testing.assert_allclose(state.state.centers, expected, atol=1e-12)
+    assert state.step == 3
 
 
 def test_a_batch_without_positive_pairs_logs_nothing_for_them():

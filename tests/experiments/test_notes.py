@@ -1,0 +1,123 @@
+"""Where runs differ from their papers: what their reports list, and of which runs it is true."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from experiments import build, papers
+from experiments.config import parse_overrides
+from experiments.papers.notes import NOTES, Note
+
+LISTED = json.loads((Path(__file__).parent / "listed_notes.json").read_text())
+SCALES = ("paper", "small")
+ROWS = [
+    (f"{name}:{row}".removesuffix(":"), scale)
+    for name, experiment in papers.EXPERIMENTS.items()
+    for row in dict.fromkeys(("", *experiment.paper))
+    for scale in SCALES
+]
+# Readings that no printed row has.
+MORE = [
+    ("batch_contrastive_market:center_rate=learning_rate", "paper"),
+    ("clever_cuhk01:start_from=", "paper"),
+    ("clever_cuhk01:mean=image", "paper"),
+    ("clever_cuhk03:inter_grad=through_update", "small"),
+    ("clever_cuhk03:inter_grad=none", "paper"),
+    ("clever_cuhk03:bn_eval=batch", "small"),
+    ("csn_viper:cross_camera=false", "paper"),
+    ("identif_verif_duke:ratio_rule=fixed", "small"),
+    ("inherent_pku:reduction=mixed,scatter_over=batch,scatter_cap=3", "paper"),
+    ("inherent_pku:means=batch,lr_schedule=exponential", "small"),
+    ("inherent_pku:means=ema", "paper"),
+]
+ALWAYS = Note("of all runs").when
+# What of the library a method may speak of: the rest would be of another paper.
+OF_LIBRARY = {
+    "batch_contrastive": {"batch_contrastive_loss", "update_centers"},
+    "identif_verif": {
+        *("verification_loss", "identification_contrastive"),
+        *("local_response_norm", "rounded_sizes"),
+    },
+    "clever": {"clever", "update_pair_centers", "inter_center_step", "NineConv", "flip_or_shift"},
+    "inherent": {"inherent", "exact_means", "bank_means", "batch_means", "moving_means"},
+    "csn": {"csn", "stn_prior", "CSN", "stripes", "flip_or_shift"},
+    "strong": {"strong"},
+}
+
+
+def notes(exp, scale, *overrides):
+    config = papers.build_config(exp, papers.EXPERIMENTS, scale=scale)
+    config = parse_overrides(config, overrides)
+    return (*papers.notes_of(exp, config, scale=scale), *build.notes(config))
+
+
+def beginnings(exp, scale):
+    """Of each note its name and its first words."""
+    return [" ".join(note.split()[:7]) for note in notes(exp, scale)]
+
+
+@pytest.mark.parametrize(("exp", "scale"), ROWS + MORE)
+def test_the_report_of_a_run_lists(exp, scale):
+    assert beginnings(exp, scale) == LISTED[f"{scale} {exp}"]
+    method = papers.method_of(exp)
+    names = {note.partition(":")[0] for note in notes(exp, scale)}
+    assert names <= OF_LIBRARY[method] | {method}
+
+
+def test_every_note_is_true_of_some_run_and_what_is_not_of_all_has_a_condition():
+    overridden = [("inherent_pku", "paper", "optimizer.weight_decay_of=all")]
+    for method, own in NOTES.items():
+        runs = [row for row in ROWS + MORE + overridden if papers.method_of(row[0]) == method]
+        listed = [set(notes(*run)) for run in runs]
+        for note in own:
+            text = f"{method}: {note.text}"
+            assert any(text in found for found in listed), text
+            if note.when is ALWAYS:
+                assert all(text in found for found in listed), text
+
+
+def test_there_is_no_other_place_for_them():
+    """A `Deviation:` line of an experiment would reach no report."""
+    for path in Path(papers.__file__).parent.glob("*.py"):
+        assert "\nDeviation:" not in path.read_text(), path
+
+
+def test_each_stands_where_it_is_true():
+    def text(exp, scale="paper"):
+        return " ".join(notes(exp, scale))
+
+    # Of the row without any note, and of the classification row with one on another paper's figure.
+    assert "P and K are not given" in text("inherent_pku:row=resnet18_htri")
+    assert "5e-4 of the kernels" in text("inherent_pku:row=set1")
+    assert "Fig. 1" not in text("inherent_pku:row=set1") + text("identif_verif_market:loss=i")
+    # CLEVER's Eq. 5 has its minus, and its Eq. 6 is another.
+    assert "prints a plus sign" not in text("clever_cuhk03:row=ic") + text("clever_cuhk03")
+    assert "Adam and 1e-3 of the kernels" in text("clever_cuhk03:row=ic")
+    assert "names no augmentation" in text("clever_cuhk03")
+    assert "names no augmentation" not in text("clever_viper")
+    assert "zero" not in text("clever_cuhk03")  # The paper prints how the centers begin.
+    frozen = ("model.weights=resnet50.pth", "model.freeze_batch_norm=true")
+    assert "frozen" in text("batch_contrastive_market")
+    assert "frozen" not in " ".join(notes("batch_contrastive_market", "paper", *frozen))
+    for exp in ("batch_contrastive_market", "softmax_duke"):
+        assert "0.9, 5e-4 of all parameters" in text(exp)
+        assert "3x3 convolution" in text(exp)
+    for part in ("undropped", "momentum", "divided by 64", "0.1 sqrt(3 / D)"):
+        assert part in text("identif_verif_market")
+    assert "until convergence" not in text("identif_verif_market")
+    assert "95 (V)" in text("identif_verif_market:loss=v")
+    assert "offset is Caffe's" in text("identif_verif_market:backbone=caffenet")
+    for part in ("original size", "that of conv5", "no schedule for landmarks"):
+        assert part in text("identif_verif_oxford:backbone=vgg16")
+    for part in ("pooled twice", "averages the maps", "divided by 64", "an epoch has"):
+        assert part in text("csn_cuhk03")
+    assert "10." in text("csn_viper")
+    assert "10." not in text("csn_cuhk01")
+    assert "row=l2l3l4_table5" in text("csn_cuhk03:row=l2l3l4")
+    assert "transformers" not in text("csn_cuhk03:row=c2")
+    assert "priors" not in text("csn_cuhk03:row=c2")
+    assert "stripes" not in text("csn_cuhk03:row=c1")
+    for name in papers.EXPERIMENTS:
+        assert "small scale" in text(name, "small")
+        assert "small scale" not in text(name)
