@@ -15,16 +15,17 @@ from experiments import build, provenance, sources, workdir
 from experiments.config import Config, as_dict
 from experiments.papers import method_of, notes_of
 from experiments.start import Start, earlier_trainings
-from experiments.workdir import Results
+from experiments.workdir import Numbers, Results
 from reid_jax import data, decide, parallel, report
 from reid_jax.checkpoint import has_checkpoint
 from reid_jax.embedder import Embedder
 from reid_jax.evaluation import Decision
-from reid_jax.protocols import Evaluation, Protocol
+from reid_jax.protocols import EmbedsOnce, Evaluation, Protocol, Refinement
 from reid_jax.schema import DISTRACTOR
 from reid_jax.training import fit
 
 MOST_CONFUSED = 8
+MOST_RERANKED = 5000
 THUMBNAIL_WIDTH = 64
 
 PRETRAINED = ("caffenet", "resnet18", "resnet50", "vgg16")
@@ -91,7 +92,8 @@ def run(job: Job) -> Results:
     else:
         trained_on = [data.fingerprint_of_training(images.train), *earlier_trainings(job.config)]
         protocol.shared(trained_on, images.subsets, allow_overlap=job.allow_overlap)
-        embedder, weights = train(job, images)
+        trained, weights = train(job, images)
+        embedder = EmbedsOnce.of(trained)
         found = protocol.evaluate(embedder, images.subsets, allow_overlap=job.allow_overlap)
         decision = measured(embedder, found, images)
         devices = parallel.usable_devices(job.config.sampler.batch_size)
@@ -104,6 +106,7 @@ def run(job: Job) -> Results:
             weights=weights,
             operating=decision and decision.as_json(),
             num_parameters=sum(x.size for x in jax.tree.leaves(embedder.variables["params"])),
+            reranked=_reranked(embedder, protocol, images.subsets, found),
         )
         if parallel.is_main_process():
             if decision:
@@ -114,6 +117,20 @@ def run(job: Job) -> Results:
         write_report(job, protocol, images.subsets)
     parallel.barrier("results written")
     return results
+
+
+def _reranked(
+    embedder: EmbedsOnce, protocol: Protocol, subsets: Mapping[str, Any], found: Evaluation
+) -> Numbers | None:
+    """The metrics re-ranked, where that is done in a second and fits network and protocol."""
+    if found.num_query + found.num_gallery > MOST_RERANKED or protocol.refinement:
+        return None
+    refined = dataclasses.replace(protocol, refinement=Refinement(rerank=True))
+    try:
+        refined.check(embedder)
+    except ValueError:
+        return None
+    return dict(refined.evaluate(embedder, subsets, allow_overlap=True).metrics)
 
 
 def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | None]:

@@ -105,6 +105,9 @@ class Results:
         dict[str, tuple[float | None, float | None]] | None,
         _is("95 % intervals of metrics over resampled queries"),
     ] = None
+    reranked: Annotated[
+        Numbers | None, _is("metrics re-ranked by k-reciprocal neighbours; null: not measured")
+    ] = None
     num_parameters: Annotated[Count | None, _is("trainable values of the network")] = None
     num_repeats: Annotated[Count | None, _is("random galleries that were drawn")] = None
     num_left_out: Annotated[Count | None, _is("images that the protocol has no use for")] = None

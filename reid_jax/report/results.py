@@ -96,6 +96,9 @@ def result_table(
     if printed:
         rows.append({"label": "the paper", "ours": printed})
     rows.append({"label": label, "ours": {c: _with_deviation(results, c) for c in columns}})
+    if reranked := results.get("reranked"):
+        row = {c: reranked.get(c) for c in columns}
+        rows.append({"label": f"{label}, re-ranked", "ours": row})
     rows += [
         {"label": name, "ours": {c: other["metrics"].get(c) for c in columns}}
         for name, other in evaluations.items()

@@ -26,7 +26,7 @@ RESULT_KEYS = {
     *("fingerprint", "scale", "seed", "command", "commit", "versions", "machine"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
     *("trained_on", "partition", "split"),
-    *("metrics", "intervals", "paper", "operating", "num_parameters"),
+    *("metrics", "intervals", "paper", "operating", "num_parameters", "reranked"),
 }
 
 
@@ -154,6 +154,8 @@ def test_a_report_takes_up_later_evaluations(finished, options):
     page = (directory / "report.html").read_text()
     assert "multi-query-maximum, market1501</th>" in page
     trained = jax.tree.leaves(Embedder.from_run(directory).variables["params"])
+    assert results.reranked.keys() == results.metrics.keys()
+    assert "this run, re-ranked</th>" in page
     assert results.num_parameters == sum(values.size for values in trained)
 
 
