@@ -38,7 +38,7 @@ def single_networks():
     for name in models.MODELS:
         for options in [{}, *OPTIONS[name]]:
             yield models.build(name, **options)
-    yield models.ResNet(blocks=(1, 1), bottleneck=False)
+    yield models.ResNet(blocks=(1, 1), bottleneck=False, freeze_batch_norm=True)
     yield models.ResNet(blocks=(2, 2, 2, 2), bottleneck=True, width=8, dtype=jnp.bfloat16)
 
 
