@@ -112,8 +112,8 @@ def ranked_lists(
     """
     (run,) = runs.values()
     embedder, chosen, subsets = _opened(run, protocol)
-    arrays = job.arrays_of(chosen.evaluate(embedder, subsets))
-    shown = job.shown_lists(chosen, subsets, arrays)
+    arrays = chosen.evaluate(embedder, subsets).arrays()
+    shown = job.pictures(chosen, subsets, arrays)
     captions = shown.query_captions or (), shown.gallery_captions or ()
     groups: dict[str, list[visual.RankedList]] = {heading: [] for heading in headings.values()}
     for place, kind in enumerate(arrays["ranked_kind"]):
@@ -172,7 +172,7 @@ def similarity_maps(runs: Mapping[str, job.Job], protocol: str) -> Figure:
             f"the figure shows what spatial transformers attend to in stripes, and {run.workdir} "
             f"has attention={model.attention}, dividing={model.dividing}"
         )
-    arrays = job.arrays_of(chosen.evaluate(embedder, subsets))
+    arrays = chosen.evaluate(embedder, subsets).arrays()
     query, gallery = chosen.shown(subsets)
     pairs = []
     for row, tests, matches, distances in zip(

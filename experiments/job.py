@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,24 +20,20 @@ from reid_jax.checkpoint import has_checkpoint
 from reid_jax.embedder import Embedder
 from reid_jax.evaluation import Decision
 from reid_jax.protocols import EmbedsOnce, Evaluation, Protocol, Refinement
-from reid_jax.schema import DISTRACTOR
 from reid_jax.training import fit
 
-MOST_CONFUSED = 8
 MOST_RERANKED = 5000
-THUMBNAIL_WIDTH = 64
 
 PRETRAINED = ("caffenet", "resnet18", "resnet50", "vgg16")
 """The networks whose papers begin with ImageNet's weights."""
 
 __all__ = [
     "Job",
-    "arrays_of",
     "measured",
     "notes",
+    "pictures",
     "results_of",
     "run",
-    "shown_lists",
     "train",
     "write_report",
 ]
@@ -111,7 +106,7 @@ def run(job: Job) -> Results:
         if parallel.is_main_process():
             if decision:
                 decide.write(job.workdir, decision)
-            workdir.write_ranking(job.workdir, arrays_of(found))
+            workdir.write_ranking(job.workdir, found.arrays())
             workdir.write_results(results_path, results)
     if parallel.is_main_process() and not _report_is_newest(job.workdir):
         write_report(job, protocol, images.subsets)
@@ -248,24 +243,6 @@ def results_of(
     )
 
 
-def arrays_of(found: Evaluation) -> dict[str, np.ndarray]:
-    """What `ranking.npz` holds."""
-    names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
-    return {
-        **{name: getattr(found.result, name) for name in names},
-        "pair_distance_edges": found.histogram.edges,
-        "same_pair_counts": found.histogram.same_pair_counts,
-        "different_pair_counts": found.histogram.different_pair_counts,
-        "distance": np.array(found.distance),
-        "ranked_queries": found.list_queries,
-        "ranked_kind": np.array(found.list_kinds),
-        "ranked_gallery": found.lists.gallery_rows,
-        "ranked_match": found.lists.match,
-        "ranked_distance": found.lists.distances,
-        **found.findings,
-    }
-
-
 # Report ----------------------------------------------------------------------------------------
 
 
@@ -284,7 +261,7 @@ def write_report(job: Job, protocol: Protocol, subsets: Mapping[str, Any]) -> No
     report.write_page(
         workdir.read_run(job.workdir),
         job.workdir / "report.html",
-        pictures=shown_lists(protocol, subsets, workdir.read_ranking(job.workdir)),
+        pictures=pictures(protocol, subsets, workdir.read_ranking(job.workdir)),
         deviations=notes(job),
         training_distance="Euclidean distance of unit vectors",
         command=job.command,
@@ -296,90 +273,9 @@ def notes(job: Job) -> tuple[str, ...]:
     return (*notes_of(job.exp, job.config, scale=job.scale), *build.notes(job.config))
 
 
-def shown_lists(
-    protocol: Protocol, subsets: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+def pictures(
+    protocol: Protocol, subsets: Mapping[str, Any], ranking: Mapping[str, np.ndarray]
 ) -> report.Pictures:
-    """Pictures and captions of the ranked lists."""
-    query_rows, gallery_rows = arrays["ranked_queries"], arrays["ranked_gallery"]
-    # A run that was evaluated by an earlier version has none.
-    first_rows = arrays.get("ranked_first_gallery", np.full(len(query_rows), -1))
+    """Pictures and captions of the ranked lists of an evaluation."""
     query, gallery = protocol.shown(subsets)
-    cameras = None
-    if "queries" in subsets:
-        size = (96, 96)
-        queries = subsets["queries"]
-        query_images = [data.query_image(gallery, queries[row], size) for row in query_rows]
-        query_captions = [queries[row].name for row in query_rows]
-    else:
-        size = _thumbnail_size(query, query_rows)
-        query_images = [query.image(row, size) for row in query_rows]
-        query_captions = [caption(query, row) for row in query_rows]
-        if query.cameras is not None:
-            cameras = [camera_caption(query, row) for row in query_rows]
-
-    def thumbnail(row: int) -> np.ndarray:
-        return gallery.image(row, size) if row >= 0 else np.zeros((*size, 3), np.uint8)
-
-    return report.Pictures(
-        query_images=np.stack(query_images),
-        gallery_images=np.stack([[thumbnail(row) for row in rows] for rows in gallery_rows]),
-        query_captions=query_captions,
-        gallery_captions=[[caption(gallery, row) for row in rows] for rows in gallery_rows],
-        query_cameras=cameras,
-        confused=confused(query, gallery, arrays) if "nearest_query" in arrays else (),
-        first_images=np.stack([thumbnail(row) for row in first_rows]),
-        first_captions=[caption(gallery, row) for row in first_rows],
-    )
-
-
-def _thumbnail_size(source: data.Source, rows: np.ndarray) -> tuple[int, int]:
-    """Height and width of all crops: the listed queries' usual proportions, one width."""
-    heights, widths = np.array([source.image(row, None).shape[:2] for row in rows]).T
-    proportion = float(np.clip(np.median(heights / widths), 0.5, 2.5))
-    return round(THUMBNAIL_WIDTH * proportion), THUMBNAIL_WIDTH
-
-
-def confused(
-    query: data.Source, gallery: data.Source, arrays: Mapping[str, np.ndarray]
-) -> list[tuple[str, str, int, int]]:
-    """People taken for another more than once: (of the query, found, how often, of how many)."""
-    asked = query.identities[arrays["nearest_query"]]
-    # A list may be empty, and what it begins with a distractor, who is nobody.
-    found = np.where(
-        arrays["nearest_gallery"] < 0, DISTRACTOR, gallery.identities[arrays["nearest_gallery"]]
-    )
-    wrong = (asked != found) & (asked > DISTRACTOR) & (found > DISTRACTOR)
-    times = Counter(zip(asked[wrong].tolist(), found[wrong].tolist(), strict=True))
-    return [
-        (
-            named(query, asked_for),
-            named(gallery, answer),
-            count,
-            int((asked == asked_for).sum()),
-        )
-        for (asked_for, answer), count in times.most_common(MOST_CONFUSED)
-        if count > 1
-    ]
-
-
-def named(source: data.Source, identity: int) -> str:
-    """The name of an identity, or 'id' and its number."""
-    return (source.identity_names or {}).get(identity, f"id {identity}")
-
-
-def caption(source: data.Source, row: int) -> str:
-    """The identity and the camera of an image, by name."""
-    if row < 0:
-        return ""
-    if source.identities[row] == DISTRACTOR:
-        return "distractor"
-    shown = named(source, int(source.identities[row]))
-    camera = camera_caption(source, row)
-    return f"{shown}, {camera}" if camera else shown
-
-
-def camera_caption(source: data.Source, row: int) -> str:
-    """The camera of an image by name, '' where it has none."""
-    if (camera := source.camera_name(row)) is None:
-        return ""
-    return str(camera) if source.camera_names else f"c{camera}"
+    return report.pictures_of(query, gallery, ranking, queries=subsets.get("queries"))

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import jax
@@ -26,7 +26,7 @@ from reid_jax import parallel, report
 from reid_jax.embedder import TRAINING_FILE
 from reid_jax.evaluation import Decision
 from reid_jax.files import differences, flattened, write_atomically
-from reid_jax.training.logs import salvage_metrics
+from reid_jax.training.logs import curves, salvage_metrics
 
 __all__ = [
     "SCHEMA",
@@ -310,8 +310,8 @@ def read_run(workdir: epath.PathLike) -> report.Run:
     return report.Run(
         results,
         config,
-        training=_curves(r for r, val in zip(records, validated, strict=True) if not val),
-        validation=_curves(r for r, val in zip(records, validated, strict=True) if val),
+        training=curves(r for r, val in zip(records, validated, strict=True) if not val),
+        validation=curves(r for r, val in zip(records, validated, strict=True) if val),
         ranking=ranking,
         training_set={
             "num_images": training.get("data", {}).get("num_images"),
@@ -332,19 +332,6 @@ def _evaluations(workdir: epath.Path) -> dict[str, dict[str, Any]]:
         # Others, such as with an option that the protocol does not name, by their file.
         found[path.stem.removeprefix("evaluation-") if name in found else name] = results
     return found
-
-
-def _curves(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The numbers of records by name, in the order of their steps, NaN for null."""
-    by_step = {record["step"]: record for record in records}
-    ordered = [by_step[step] for step in sorted(by_step)]
-    curves = {}
-    for name in dict.fromkeys(name for record in ordered for name in record):
-        values = [record.get(name) for record in ordered]
-        if all(value is None or isinstance(value, int | float) for value in values):
-            numbers = [math.nan if value is None else value for value in values]
-            curves[name] = np.array(numbers, np.float64)
-    return curves
 
 
 def write_ranking(workdir: epath.PathLike, arrays: Mapping[str, np.ndarray]) -> None:

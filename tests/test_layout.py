@@ -31,7 +31,7 @@ ALLOWED = {
     "protocols": FOUNDATION | {"data", "evaluation", "embedder"},
     "decide": FOUNDATION | {"data", "evaluation", "embedder"},
     "visual": FOUNDATION | {"evaluation"},
-    "report": FOUNDATION | {"evaluation", "visual"},
+    "report": FOUNDATION | {"data", "evaluation", "visual"},
     "search": FOUNDATION | {"data", "evaluation", "embedder"},
     "export": FOUNDATION | {"models", "pretrained", "preprocess", "embedder"},
     "recipes": FOUNDATION

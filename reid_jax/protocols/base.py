@@ -69,6 +69,23 @@ class Evaluation:
         """Queries with a match; the means are over these."""
         return self.result.num_valid_queries
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a page shows: values of each query, curves, the histogram and the ranked lists."""
+        names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
+        return {
+            **{name: getattr(self.result, name) for name in names},
+            "pair_distance_edges": self.histogram.edges,
+            "same_pair_counts": self.histogram.same_pair_counts,
+            "different_pair_counts": self.histogram.different_pair_counts,
+            "distance": np.array(self.distance),
+            "ranked_queries": self.list_queries,
+            "ranked_kind": np.array(self.list_kinds),
+            "ranked_gallery": self.lists.gallery_rows,
+            "ranked_match": self.lists.match,
+            "ranked_distance": self.lists.distances,
+            **self.findings,
+        }
+
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:

@@ -28,7 +28,7 @@ from reid_jax.recipes.methods import RECIPES, Recipe
 from reid_jax.recipes.plan import FEWEST_STEPS, Measured, Plan, duration, planned
 from reid_jax.recipes.remembered import remembered
 from reid_jax.training import Intervals, fit
-from reid_jax.training.logs import read_metrics
+from reid_jax.training.logs import curves, read_metrics
 from reid_jax.training.trainer import training_labels
 from reid_jax.versions import versions
 
@@ -180,7 +180,8 @@ def train(
         **operating,
     }
     _save(directory, embedder)
-    _write_page(directory, results, found, arguments["objective"].notes, request)
+    shown = protocol.shown(division.test)
+    _write_page(directory, results, found, shown, arguments["objective"].notes, request)
     write_atomically(directory / RESULTS_FILE, json.dumps(results, indent=2) + "\n")
     parallel.say(_told(results))
     parallel.say(f"model and report: {directory}, after {duration(time.monotonic() - began)}")
@@ -394,6 +395,7 @@ def _write_page(
     directory: pathlib.Path,
     results: Mapping[str, Any],
     found: Evaluation,
+    shown: tuple[Source, Source],
     notes: Any,
     request: Mapping[str, Any],
 ) -> None:
@@ -403,31 +405,26 @@ def _write_page(
     except ModuleNotFoundError as error:
         parallel.say(f"no page is written: {error}")
         return
-    names = ("average_precision_step", "average_precision_trapezoid", "first_match_rank", "cmc")
     records = read_metrics(directory / TRAINING_DIR)
+    ranking = found.arrays()
     run = report.Run(
         results,
         {"config": dict(request)},
-        training=_curves(record for record in records if "loss" in record),
-        validation=_curves(record for record in records if "loss" not in record),
-        ranking={
-            **{name: getattr(found.result, name) for name in names},
-            "pair_distance_edges": found.histogram.edges,
-            "same_pair_counts": found.histogram.same_pair_counts,
-            "different_pair_counts": found.histogram.different_pair_counts,
-            "distance": np.array(found.distance),
+        training=curves(record for record in records if "loss" in record),
+        validation=curves(record for record in records if "loss" not in record),
+        ranking=ranking,
+        training_set={
+            "num_images": results["num_train_images"],
+            "num_identities": results["num_train_identities"],
         },
+        files=(RESULTS_FILE,),
     )
     words = ["reid-jax", "train", request["data"], "--out", str(directory)]
     words += ["--recipe", request["recipe"], "--seed", str(request["seed"])]
-    report.write_page(run, directory / PAGE_FILE, deviations=notes, command=shlex.join(words))
-
-
-def _curves(records: Any) -> dict[str, np.ndarray]:
-    """The numbers of records by name, in the order of their steps, NaN where there is none."""
-    rows = list(records)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {
-        name: np.array([math.nan if row.get(name) is None else row[name] for row in rows], float)
-        for name in names
-    }
+    report.write_page(
+        run,
+        directory / PAGE_FILE,
+        pictures=report.pictures_of(*shown, ranking),
+        deviations=notes,
+        command=shlex.join(words),
+    )

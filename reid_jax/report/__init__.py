@@ -9,6 +9,7 @@ extras.require("matplotlib")  # before the modules below, which name it
 
 from reid_jax.report.lists import Pictures
 from reid_jax.report.page import write_page, write_summary_page
+from reid_jax.report.pictures import pictures_of
 from reid_jax.report.run import Run
 from reid_jax.report.tables import (
     METRIC_HEADINGS,
@@ -29,6 +30,7 @@ __all__ = [
     "html_table",
     "markdown_table",
     "percent",
+    "pictures_of",
     "text_table",
     "write_page",
     "write_summary_page",

@@ -6,13 +6,15 @@ import json
 import math
 import sys
 import tempfile
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from reid_jax.files import write_atomically
 
-__all__ = ["MetricsLog", "read_metrics", "salvage_metrics"]
+__all__ = ["MetricsLog", "curves", "read_metrics", "salvage_metrics"]
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
@@ -47,6 +49,26 @@ def salvage_metrics(workdir: epath.PathLike) -> tuple[list[dict[str, Any]], int]
     records = [record for _, record in _parsed(_path(workdir))]
     good = [record for record in records if record is not None]
     return good, len(records) - len(good)
+
+
+def curves(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """The numbers of records by name, in the order of their steps.
+
+    Args:
+        records: of `read_metrics`; of two of one step the last stands.
+
+    Returns:
+        Name to [N] float64, NaN for null; what is not a number is left out.
+    """
+    by_step = {record["step"]: record for record in records}
+    ordered = [by_step[step] for step in sorted(by_step)]
+    found = {}
+    for name in dict.fromkeys(name for record in ordered for name in record):
+        values = [record.get(name) for record in ordered]
+        if all(value is None or isinstance(value, int | float) for value in values):
+            numbers = [math.nan if value is None else value for value in values]
+            found[name] = np.array(numbers, np.float64)
+    return found
 
 
 def _path(workdir: epath.PathLike) -> epath.Path:

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from experiments import job
-from reid_jax import data
+from reid_jax import data, report
+from reid_jax.report.pictures import caption, confused
 
 
 def source(identities, cameras=None, *, size=(96, 48), **names):
@@ -22,11 +22,11 @@ def source(identities, cameras=None, *, size=(96, 48), **names):
 
 def test_a_caption_has_names_where_there_are_names():
     named = source([1, 2], [1, 2], identity_names={1: "Anna", 2: "Bert"}, camera_names={1: "yard"})
-    assert job.caption(named, 0) == "Anna, yard"
-    assert job.caption(source([7], [3]), 0) == "id 7, c3"
-    assert job.caption(source([7]), 0) == "id 7"
-    assert job.caption(source([0], [3]), 0) == "distractor"
-    assert job.caption(named, -1) == ""
+    assert caption(named, 0) == "Anna, yard"
+    assert caption(source([7], [3]), 0) == "id 7, c3"
+    assert caption(source([7]), 0) == "id 7"
+    assert caption(source([0], [3]), 0) == "distractor"
+    assert caption(named, -1) == ""
 
 
 def test_people_confused_more_than_once_are_told_by_name():
@@ -37,16 +37,9 @@ def test_people_confused_more_than_once_are_told_by_name():
         "nearest_query": np.arange(6),
         "nearest_gallery": np.array([0, 0, 3, 1, 0, 2]),
     }
-    assert job.confused(query, gallery, arrays) == [("Anna", "Bert", 2, 3)]
+    assert confused(query, gallery, arrays) == [("Anna", "Bert", 2, 3)]
     arrays["nearest_gallery"] = np.array([-1, 0, 0, 0, 0, 0])
-    assert job.confused(query, gallery, arrays) == [("Anna", "Bert", 2, 3)]
-
-
-class Shown:
-    """A protocol, as far as `shown_lists` asks it."""
-
-    def shown(self, subsets):
-        return subsets["query"], subsets["gallery"]
+    assert confused(query, gallery, arrays) == [("Anna", "Bert", 2, 3)]
 
 
 def test_crops_have_the_proportions_of_the_images_and_a_first_match_of_its_own():
@@ -56,7 +49,7 @@ def test_crops_have_the_proportions_of_the_images_and_a_first_match_of_its_own()
         "ranked_gallery": np.array([[2, -1], [0, 1]]),
         "ranked_first_gallery": np.array([1, -1]),
     }
-    shown = job.shown_lists(Shown(), {"query": query, "gallery": gallery}, arrays)
+    shown = report.pictures_of(query, gallery, arrays)
     assert shown.query_images.shape == (2, 32, 64, 3)
     assert shown.gallery_images.shape == (2, 2, 32, 64, 3)
     assert not shown.gallery_images[0, 1].any()
@@ -66,5 +59,5 @@ def test_crops_have_the_proportions_of_the_images_and_a_first_match_of_its_own()
     assert shown.first_captions == ["id 2, c2", ""]
     # An evaluation by an earlier version knows no first matches.
     del arrays["ranked_first_gallery"]
-    shown = job.shown_lists(Shown(), {"query": query, "gallery": gallery}, arrays)
+    shown = report.pictures_of(query, gallery, arrays)
     assert not shown.first_images.any()
