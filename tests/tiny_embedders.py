@@ -14,8 +14,10 @@ PROVENANCE = {
 }
 
 
-def embedder(name, *, size=(64, 32), mean=(110.0, 105.0, 100.0), scoring=None, **options):
-    """An embedder of the network of a name."""
+def embedder(
+    name, *, size=(64, 32), mean=(110.0, 105.0, 100.0), scoring=None, scale=(0.3, 0.9), **options
+):
+    """An embedder of the network of a name; the deeper, the larger a batch norm's `scale`."""
     preprocess = Preprocess(size=size, mean=mean, std=(60.0, 58.0, 62.0))
     made = Embedder(
         models.build(name, **options), None, preprocess, scoring or Scoring(), PROVENANCE
@@ -24,9 +26,9 @@ def embedder(name, *, size=(64, 32), mean=(110.0, 105.0, 100.0), scoring=None, *
 
     def leaf(path, shape):
         if len(shape.shape) > 1:
-            scale = np.sqrt(2 / np.prod(shape.shape[:-1]))
-            return (scale * rng.normal(size=shape.shape)).astype(np.float32)
-        low, high = {"var": (0.5, 2), "scale": (0.3, 0.9)}.get(path[-1].key, (-0.3, 0.3))
+            deviation = np.sqrt(2 / np.prod(shape.shape[:-1]))
+            return (deviation * rng.normal(size=shape.shape)).astype(np.float32)
+        low, high = {"var": (0.5, 2), "scale": scale}.get(path[-1].key, (-0.3, 0.3))
         return rng.uniform(low, high, shape.shape).astype(np.float32)
 
     variables = jax.tree_util.tree_map_with_path(leaf, made.expected_variables())

@@ -79,30 +79,31 @@ def depthwise_gradients(
 def _kernel_gradient(
     x: jax.Array, size: Pair, dy: jax.Array, strides: Pair, padding: Padding
 ) -> jax.Array:
-    """[h * w, C] sums over images and places of dy times the values under the kernel.
+    """[h, w, C] sums over images and places of dy times the values under the kernel.
 
     Row by row of `dy`, added to one row of sums for each position of the kernel, so that no loop
     adds up along another axis than the channels'; columns are added up at the end.
     """
     _, height, width, channels = dy.shape
+    span = (width - 1) * strides[1] + 1
 
     def add_image(sums: list[jax.Array], arrays: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
         image, dy = _padded(arrays[0], padding), arrays[1]
 
         def add_row(sums: list[jax.Array], row: jax.Array) -> tuple[list[jax.Array], None]:
-            seen = lax.dynamic_slice_in_dim(image, row * strides[0], size[0])
+            seen = _wide(lax.dynamic_slice_in_dim(image, row * strides[0], size[0]))
             of_row = _wide(lax.dynamic_slice_in_dim(dy, row, 1))
-            parts = [
-                _wide(_strided(seen, (i, j), (1, width), strides)) * of_row
-                for i, j in itertools.product(*map(range, size))
-            ]
-            return [total + part for total, part in zip(sums, parts, strict=True)], None
+            return [
+                total + lax.slice_in_dim(seen, j, j + span, strides[1], axis=1) * of_row
+                for j, total in enumerate(sums)
+            ], None
 
         return lax.scan(add_row, sums, jnp.arange(height))
 
-    none = jnp.zeros((1, width, channels), jnp.promote_types(x.dtype, jnp.float32))
-    sums, _ = lax.scan(add_image, [none] * (size[0] * size[1]), (x, dy))
-    return jnp.stack([total.sum((0, 1)) for total in sums])
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    none = [jnp.zeros((size[0], width, channels), dtype)] * size[1]
+    sums, _ = lax.scan(add_image, none, (x, dy))
+    return jnp.stack([total.sum(1) for total in sums], axis=1)
 
 
 def _of_each_image(function: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ CASES = {
     "resnet18": ("resnet18", {"width": 4}),
     "resnet50": ("resnet50", {"width": 4}),
     "caffe-layout": ("resnet18", {"width": 4, "stride": "caffe", "pooling": "max"}),
+    "efficientnet_lite0": ("efficientnet_lite0", {"width": 4, "scale": (1.5, 3.0)}),
     "vgg16": ("vgg16", {"width": 4}),
     "caffenet": ("caffenet", {"width": 6, "size": (64, 48)}),
     "nine_conv": ("nine_conv", {"width": 4, "size": (33, 17), "feature_reweighting": True}),

@@ -44,6 +44,7 @@ def test_the_cards_program_gives_the_embedders_rows_with_jax_alone(tmp_path):
     ("name", "options", "scoring"),
     [
         ("resnet18", {"width": 4}, Scoring(test_mode="dense_flip")),
+        ("efficientnet_lite0", {"width": 4, "scale": (1.5, 3.0)}, None),
         ("nine_conv", {"width": 2}, Scoring(normalise=False)),
         ("caffenet", {"width": 6, "size": (64, 48)}, None),
     ],
