@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--decode", type=int, default=0, help="JPEG files")
+    parser.add_argument("--decode", type=int, default=0, help="JPEG files; several batches of 64")
     options = parser.parse_args()
     keep_freed_memory()  # As a run does; all then have it.
     print(f"{jax.default_backend()}, {len(os.sched_getaffinity(0))} processors")
