@@ -169,6 +169,8 @@ LATE_IMPORTS = {
     # PyTorch is not among our packages; a benchmark compares with it where it is installed.
     "experiments/benchmarks/correlation.py": {"torch"},
     "experiments/benchmarks/csn_step.py": {"references", "torch"},
+    "experiments/benchmarks/depthwise.py": {"torch"},
+    "experiments/benchmarks/embedding.py": {"onnxruntime", "references", "torch"},
     "experiments/benchmarks/train_step.py": {"references", "torch"},
     # The process of the NumPy side is to have no JAX in its peak memory.
     "experiments/benchmarks/ranking.py": {"reid_jax"},

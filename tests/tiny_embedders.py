@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from reid_jax import Embedder, Preprocess, Scoring, models
+from reid_jax import Embedder, Preprocess, Scoring, models, pretrained
 
 PROVENANCE = {
     "data": {"dataset": "market1501", "split": "train", "num_images": 12936},
@@ -30,6 +30,16 @@ def embedder(name, *, size=(64, 32), mean=(110.0, 105.0, 100.0), scoring=None, *
         return rng.uniform(low, high, shape.shape).astype(np.float32)
 
     variables = jax.tree_util.tree_map_with_path(leaf, made.expected_variables())
+    return dataclasses.replace(made, variables=variables)
+
+
+def efficientnet_lite0(size=(64, 32)):
+    """An embedder with ImageNet's weights: through so many layers, random ones amplify rounding."""
+    model = models.build("efficientnet_lite0")
+    mean, std = pretrained.expected_pixels("efficientnet_lite0", model)
+    made = Embedder(model, None, Preprocess(size=size, mean=mean, std=std), Scoring(), PROVENANCE)
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), made.expected_variables())
+    variables, _ = pretrained.load_weights("efficientnet_lite0", model, zeros)
     return dataclasses.replace(made, variables=variables)
 
 

@@ -5,7 +5,7 @@
 A step is forward, softmax cross-entropy, backward and SGD with momentum, in float32, on one device.
 The three are timed in turn, round by round, so that a machine shared with others slows all of them.
 The ratios are of the best rounds. PyTorch is left out where it is missing, and so is plain
-Flax with `--skip flax` (it takes a minute to compile).
+Flax with `--skip flax` (it takes a minute to compile), and for other networks than ResNets.
 """
 
 from __future__ import annotations
@@ -127,11 +127,14 @@ def pytorch(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], Non
     import torch
 
     sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests"))
-    from references import torch_resnet
+    from references import torch_efficientnet_lite0, torch_resnet
 
     last = torch.channels_last
-    model = torch_resnet.ResNet(int(name.removeprefix("resnet")), NUM_IDENTITIES).train()
-    model = model.to(memory_format=last)
+    if name == "efficientnet_lite0":
+        model = torch_efficientnet_lite0.EfficientNetLite0(NUM_IDENTITIES)
+    else:
+        model = torch_resnet.ResNet(int(name.removeprefix("resnet")), NUM_IDENTITIES)
+    model = model.train().to(memory_format=last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     images = torch.from_numpy(image.transpose(0, 3, 1, 2)).to(memory_format=last)
     labels = torch.from_numpy(label).long()
@@ -158,7 +161,9 @@ def main() -> None:
     rng = np.random.default_rng(0)
     image = rng.standard_normal((options.batch, height, width, 3), np.float32)
     label = rng.integers(0, NUM_IDENTITIES, options.batch, np.int32)
-    makers = {"ours": ours, "flax": plain_flax}
+    makers = {"ours": ours}
+    if options.model.startswith("resnet"):
+        makers["flax"] = plain_flax
     if importlib.util.find_spec("torch"):
         makers["pytorch"] = pytorch
     steps = {

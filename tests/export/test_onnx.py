@@ -53,6 +53,19 @@ def test_onnx_runtime_gives_the_embedders_rows(tmp_path, case):
     assert expected.std(0).max() > 1e-3  # Rows of different images differ by far more.
 
 
+def test_depthwise_convolutions_are_grouped_ones_of_onnx(tmp_path):
+    embedder = tiny_embedders.efficientnet_lite0()
+    export.onnx(embedder, tmp_path / "model.onnx")
+    images = tiny_embedders.images(100, embedder.input_size)
+    (found,) = session(tmp_path / "model.onnx").run(None, {"images": images})
+    expected = embedder(images)
+    assert np.abs(found - expected).max() < 1e-5
+    assert expected.std(0).max() > 1e-3
+    nodes = onnx.load(tmp_path / "model.onnx").graph.node
+    groups = [a.i for n in nodes if n.op_type == "Conv" for a in n.attribute if a.name == "group"]
+    assert (len(groups), sum(group > 1 for group in groups)) == (49, 16)
+
+
 def test_axes_are_not_transposed_to_and_fro_and_constants_have_names(tmp_path):
     embedder = tiny_embedders.embedder("resnet18", width=4)
     export.onnx(embedder, tmp_path / "model.onnx")

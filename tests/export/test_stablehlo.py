@@ -63,6 +63,16 @@ def test_one_file_is_for_any_rows_and_platform(tmp_path, name, options, scoring)
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
+def test_depthwise_convolutions_take_any_number_of_rows(tmp_path):
+    embedder = tiny_embedders.efficientnet_lite0()
+    export.stablehlo(embedder, tmp_path / "model.stablehlo")
+    read = jax_export.deserialize(bytearray((tmp_path / "model.stablehlo").read_bytes()))
+    assert "stablehlo.gather" not in read.mlir_module()
+    images = tiny_embedders.images(5, embedder.input_size)
+    found = np.concatenate([read.call(images[:1]), read.call(images[1:])])
+    np.testing.assert_allclose(found, embedder(images), rtol=0, atol=1e-5)
+
+
 def test_the_card_says_what_is_known(tmp_path):
     embedder = tiny_embedders.embedder("resnet18", width=4)
     evaluation = {"protocol": "single-query", "metrics": {"rank1": 0.75}}

@@ -133,6 +133,70 @@ def test_groups_do_not_see_each_other(case, float64):
     assert_close(got, defined, 1e-10)
 
 
+@pytest.mark.parametrize(
+    "case",
+    [
+        # height, width, C, kernel size, stride, padding
+        (7, 6, 5, (3, 3), (1, 1), ((1, 1), (1, 1))),
+        (8, 6, 5, (3, 3), (2, 2), ((0, 1), (0, 1))),
+        (7, 9, 3, (3, 3), (2, 2), ((0, 1), (0, 1))),
+        (5, 4, 2, (5, 5), (1, 1), ((2, 2), (2, 2))),
+        (8, 7, 3, (5, 5), (2, 2), ((1, 2), (1, 2))),
+        (1, 2, 4, (5, 5), (1, 1), ((2, 2), (2, 2))),
+        (9, 7, 2, (3, 5), (2, 1), ((0, 0), (3, 1))),
+        (9, 10, 2, (2, 3), (3, 2), ((0, 0), (0, 0))),
+        (4, 4, 2, (1, 2), (1, 1), ((2, 0), (3, 1))),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_depthwise_is_the_loop_and_its_gradients_are_those_of_lax(case, dtype, float64):
+    height, width, channels, size, strides, padding = case
+    x = jnp.asarray(random(0, 3, height, width, channels), dtype)
+    kernel = jnp.asarray(random(1, *size, 1, channels), dtype)
+    expected = reference.convolution(
+        np.asarray(x, np.float64), np.asarray(kernel, np.float64), strides, padding, channels
+    )
+    dy = jnp.asarray(random(2, *expected.shape), dtype)
+    function = functools.partial(conv.conv, strides=strides, padding=padding, groups=channels)
+    got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
+    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(dtype)}
+    assert_close(got[0], expected, 1e-12 if dtype == "float64" else 1e-5)
+
+    def definition(x, kernel):
+        return conv._convolution(x, kernel, strides, padding, channels)
+
+    defined = jax.jit(functools.partial(value_and_gradients, definition))(dy, x, kernel)
+    assert_close(got, defined, 1e-10 if dtype == "float64" else 1e-5)
+
+
+def test_depthwise_sums_in_float32_whatever_the_dtype():
+    x = jnp.asarray(random(0, 4, 16, 16, 2), jnp.bfloat16)
+    kernel = jnp.asarray(random(1, 3, 3, 1, 2), jnp.bfloat16)
+    function = functools.partial(conv.conv, padding=((1, 1), (1, 1)), groups=2)
+    dy = random(2, *x.shape)
+    got = jax.jit(functools.partial(value_and_gradients, function))(dy, x, kernel)
+    dy = np.asarray(jnp.asarray(dy, jnp.bfloat16), np.float32)
+    exact = value_and_gradients(function, dy, x.astype("float32"), kernel.astype("float32"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype(jnp.bfloat16)}
+    jax.tree.map(
+        lambda g, e: np.testing.assert_allclose(
+            np.asarray(g, np.float32), e, rtol=2**-8, atol=2**-8 * np.abs(e).max()
+        ),
+        got,
+        exact,
+    )
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_depthwise_stays_a_grouped_convolution_elsewhere(platform):
+    function = functools.partial(conv.conv, padding=((1, 1), (1, 1)), groups=4)
+    shapes = [jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2, 6, 5, 4), (3, 3, 1, 4))]
+    step = jax.jit(lambda x, kernel: jax.vjp(function, x, kernel)[1](x))
+    text = jax.export.export(step, platforms=[platform])(*shapes).mlir_module()
+    assert text.count("stablehlo.convolution") == 2
+    assert "stablehlo.while" not in text
+
+
 def test_a_kernel_that_covers_the_map_is_a_matrix_product(float64):
     x, kernel = jnp.asarray(random(0, 3, 4, 5, 2)), jnp.asarray(random(1, 4, 5, 2, 6))
     dy = random(2, 3, 1, 1, 6)

