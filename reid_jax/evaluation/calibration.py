@@ -168,9 +168,10 @@ def _reliability(predicted: np.ndarray, same: np.ndarray) -> tuple[ReliabilityBi
     )
     return tuple(
         ReliabilityBin(
-            float(sums[bin] / shares[bin]),
-            float(observed[bin] / shares[bin]),
-            float(shares[bin]),
+            # Rounding may leave a mean of ones, or the share of one bin alone, above 1.
+            min(float(sums[bin] / shares[bin]), 1.0),
+            min(float(observed[bin] / shares[bin]), 1.0),
+            min(float(shares[bin]), 1.0),
             int(counts[bin]),
         )
         for bin in np.flatnonzero(counts)
