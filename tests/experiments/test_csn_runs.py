@@ -254,7 +254,7 @@ def test_an_epoch_has_as_many_positive_pairs_as_there_are():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("row=l5", "row='l5'; known: cls, l2, l3, l4, l2l3, l2l3l4, c1, c2"),
+        ("row=l5", "row='l5'; known: cls, l2, l3, l4, l2l3, l2l3l4, l2l3l4_table5, c1"),
         ("levels=l2", "no key 'levels'"),
     ],
 )
