@@ -376,7 +376,12 @@ def test_hostile_names_are_text(model, tmp_path, capsys):
 
 def test_serve(model, photos, tmp_path):
     (photos / "anna" / "0_c1_7.png").write_bytes(b"text")
-    command = [sys.executable, "-m", "reid_jax.cli", "serve", model, "--gallery", str(photos)]
+    # A program that was started in the background ignores Ctrl-C, and so would what it starts.
+    program = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from reid_jax.cli import main; sys.exit(main())"
+    )
+    command = [sys.executable, "-c", program, "serve", model, "--gallery", str(photos)]
     with subprocess.Popen(
         [*command, "--port", "0"],
         stdout=subprocess.PIPE,

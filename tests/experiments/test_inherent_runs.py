@@ -42,7 +42,8 @@ def on_pku(options, pku_dir, tmp_path, monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("means", [pytest.param("exact", marks=pytest.mark.slow), "bank"])
+@pytest.mark.parametrize("means", ["exact", "bank"])
+@pytest.mark.slow
 def test_set3_logs_what_has_no_minimum(on_pku, means):
     results = launch.run_experiment(on_pku(f"inherent_pku:means={means}"))
     assert results.protocol == "single-query"
@@ -67,6 +68,7 @@ def test_set3_logs_what_has_no_minimum(on_pku, means):
     assert all(r["code_gap"] > 0 for r in records)
 
 
+@pytest.mark.slow
 def test_triplets_come_by_identity(on_pku):
     asked = on_pku("inherent_pku:row=resnet18_htri", overrides=("sampler.batch_size=8",))
     results = launch.run_experiment(asked)

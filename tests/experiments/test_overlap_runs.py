@@ -119,12 +119,13 @@ def test_the_same_files_under_another_name_are_noticed(place, trained):
     ("exp", "said"),
     [
         ("inherent_pku:row=set1", ["data.partition= in the place of 57-57"]),
-        (
+        pytest.param(
             "clever_cuhk03:row=iv",
             [
                 "evaluation.protocol=single-query in the place of single-shot-one-direction",
                 "sampler.cross_camera=False in the place of True",
             ],
+            marks=pytest.mark.slow,
         ),
     ],
 )

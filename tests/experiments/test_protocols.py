@@ -74,6 +74,7 @@ def on_pairs(options, pair_dir, tmp_path, monkeypatch):
     return make
 
 
+@pytest.mark.slow
 def test_pairs_are_trained_and_log_their_ratio(on_pairs):
     results = launch.run_experiment(on_pairs(exp="identif_verif_market"))
     assert results.protocol == "single-query"
@@ -120,6 +121,7 @@ def job_of(on_pairs):
     return launch.make_job(on_pairs(exp="identif_verif_market"))
 
 
+@pytest.mark.slow
 def test_splits_have_their_own_identities_and_a_mean(on_pairs, pair_dir, capsys):
     asked = on_pairs(exp="identif_verif_cuhk03:loss=v", splits="0,2")
     results = launch.run_experiment(asked)
@@ -154,6 +156,7 @@ def test_splits_have_their_own_identities_and_a_mean(on_pairs, pair_dir, capsys)
     figures.FIGURES["ranked_lists"](runs, "multi-shot").canvas.draw()
 
 
+@pytest.mark.slow
 def test_buildings_are_searched_at_their_own_size(on_pairs):
     overrides = ("data.image_size=(48,48)", "data.crop_size=(40,40)", "model.width=6")
     asked = on_pairs(exp="identif_verif_oxford:backbone=caffenet", overrides=overrides)

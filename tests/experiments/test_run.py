@@ -129,6 +129,7 @@ def test_another_run_in_the_work_directory_is_refused(finished, options):
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_a_wrong_value_does_not_claim_the_work_directory(options, capsys):
     wrong = options(overrides=["model.weights=missing.safetensors"])
     assert launch.exit_status(lambda: launch.run_experiment(wrong)) == 1
@@ -221,6 +222,7 @@ def place_of(options, **changed):
     return launch.default_workdir(asked.exp, "market1501", asked)
 
 
+@pytest.mark.slow
 def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     table = as_table(options(workdir=None, repeats=2), results_dir=str(tmp_path / "results"))

@@ -53,6 +53,7 @@ def test_onnx_runtime_gives_the_embedders_rows(tmp_path, case):
     assert expected.std(0).max() > 1e-3  # Rows of different images differ by far more.
 
 
+@pytest.mark.slow
 def test_depthwise_convolutions_are_grouped_ones_of_onnx(tmp_path):
     embedder = tiny_embedders.efficientnet_lite0()
     export.onnx(embedder, tmp_path / "model.onnx")

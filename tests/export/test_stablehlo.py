@@ -63,6 +63,7 @@ def test_one_file_is_for_any_rows_and_platform(tmp_path, name, options, scoring)
     assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_depthwise_convolutions_take_any_number_of_rows(tmp_path):
     embedder = tiny_embedders.efficientnet_lite0()
     export.stablehlo(embedder, tmp_path / "model.stablehlo")

@@ -150,7 +150,13 @@ def on_one(name):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("name", "num_devices"),
-    [("iv", 1), ("iv", 2), ("iv", 4), ("iv", 8), ("v", 4), ("contrastive", 8)],
+    [
+        ("iv", 8),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("iv", 1), ("iv", 2), ("iv", 4), ("v", 4), ("contrastive", 8))
+        ),
+    ],
 )
 def test_pairs_spread_unevenly_over_devices_give_the_same_step(name, num_devices):
     step, state = make(name, parallel.AXIS)

@@ -42,7 +42,9 @@ def run_jitted(dtype, *args):
     return jax.device_get((state, metrics))
 
 
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "num_devices", [2, 8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 4))]
+)
 @pytest.mark.usefixtures("float64")
 def test_devices_agree_in_float64(num_devices):
     args = (np.float64, "batch_contrastive")
@@ -50,6 +52,7 @@ def test_devices_agree_in_float64(num_devices):
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.slow
 def test_devices_agree_with_the_printed_gradient():
     args = (np.float64, "batch_contrastive", "eq8")
     printed = run_jitted(*args)

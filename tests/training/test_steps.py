@@ -19,7 +19,11 @@ def changed_leaves(before, after):
 
 
 @pytest.mark.parametrize(
-    ("model", "method"), [("resnet50", "batch_contrastive"), ("resnet18", "softmax")]
+    ("model", "method"),
+    [
+        pytest.param("resnet50", "batch_contrastive", marks=pytest.mark.slow),
+        ("resnet18", "softmax"),
+    ],
 )
 def test_every_model_takes_two_steps(model, method):
     model = models.build(model, width=2, num_identities=tiny.IDENTITIES, dropout=0.5)
@@ -46,6 +50,7 @@ def test_every_model_takes_two_steps(model, method):
     assert all(changed_leaves(first.batch_stats, state.batch_stats))
 
 
+@pytest.mark.slow
 def test_frozen_batch_norm_keeps_its_averages():
     model = models.build(
         "resnet18", width=2, num_identities=tiny.IDENTITIES, freeze_batch_norm=True

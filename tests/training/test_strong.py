@@ -232,7 +232,9 @@ def on_one():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "num_devices", [8, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 4))]
+)
 def test_any_number_of_devices_gives_the_same_step(num_devices):
     step, state = make(parallel.AXIS)
     devices = jax.local_devices()[:num_devices]
