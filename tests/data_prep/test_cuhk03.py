@@ -425,6 +425,7 @@ def official(tmp_path_factory):
     return path.parent
 
 
+@pytest.mark.slow
 def test_official_counts(official, tmp_path, monkeypatch):
     """The 28,193 images are listed, and the counts of the papers come out."""
     _, listing = cuhk03.read(open_raw(official))

@@ -81,6 +81,7 @@ def test_equals_loops(seed):
     ("distance", "dtype"),
     [("squared_euclidean", np.float32), ("euclidean", np.float32), ("cosine", np.float64)],
 )
+@pytest.mark.slow
 def test_parts_do_not_change_the_result(small_blocks, distance, dtype):
     who = labels(4)
     random = np.random.default_rng(5)

@@ -114,6 +114,7 @@ def test_scores_of_the_protocol_are_those_of_the_whole_network(finished, viper_d
         embedder(query)
 
 
+@pytest.mark.slow
 def test_a_shortlist_is_in_the_name_where_it_is_one(finished):
     directory = epath.Path("runs/csn_viper")
     name = "single-shot-one-direction"
@@ -161,6 +162,7 @@ def test_what_cannot_be_evaluated_is_not_trained(on_viper, monkeypatch, row, ove
         launch.run_experiment(on_viper(f"csn_viper{row}", *overrides, workdir="refused"))
 
 
+@pytest.mark.slow
 def test_similarity_maps_are_those_of_the_query_with_parts_of_the_test_image(
     finished, viper_dir, monkeypatch
 ):

@@ -271,6 +271,7 @@ def test_unknown_protocols_and_partitions_are_refused(pair_dir, on_pairs):
         job.run(dataclasses.replace(job_of(on_pairs), config=config))
 
 
+@pytest.mark.slow
 def test_dense_flip_sums_unit_vectors_of_all_places_and_the_mirror_image():
     config = build_config("identif_verif_market:test_mode=dense_flip", EXPERIMENTS, scale="small")
     config = parse_overrides(

@@ -91,6 +91,7 @@ def test_a_finished_run_is_not_run_again(finished, options, capsys):
     assert (directory / "results.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_config_is_shown_and_taken_from_a_run(finished, tmp_path, monkeypatch):
     directory, _ = finished
     command = [sys.executable, "experiments/run.py", "--show_config"]

@@ -187,6 +187,7 @@ def test_initial_kernels(name, layer):
 
 
 @pytest.mark.parametrize(("name", "width"), [("caffenet", 6), ("vgg16", 8)])
+@pytest.mark.slow
 def test_trains_from_scratch(name, width):
     """Without batch norm, whether it does hangs on the initialisation, which is repeated here."""
     model = models.build(name, width=width, num_identities=4)
@@ -223,6 +224,7 @@ def test_trains_from_scratch(name, width):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
 def test_dtypes(name):
     model = tiny(name, num_identities=5, dtype=jnp.bfloat16)
     variables = initialised(model)

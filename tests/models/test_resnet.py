@@ -87,6 +87,7 @@ def test_the_two_layouts_differ_in_results_only():
     assert taps["res2"].shape[1:3] == (9, 17)
 
 
+@pytest.mark.slow
 def test_streams_are_separate_calls_with_averaged_statistics(float64):
     model = tiny(True, num_identities=5)
     variables = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), initialised(model))
@@ -160,6 +161,7 @@ def test_maximum_over_the_map_on_images_of_different_sizes():
         np.testing.assert_array_equal(taps["embedding"], taps["pool5"])
 
 
+@pytest.mark.slow
 def test_bfloat16_layers_float32_results():
     model = tiny(True, num_identities=5, dtype=jnp.bfloat16)
     variables = initialised(model)

@@ -98,6 +98,7 @@ def test_training_is_two_calls_from_the_same_statistics(float64):
     )
 
 
+@pytest.mark.slow
 def test_dropout_of_each_branch():
     model = siamese("square", num_identities=5, dropout=0.5)
     variables = initialised(model)
@@ -221,6 +222,7 @@ def test_the_order_of_the_streams_does_not_matter(float64):
     np.testing.assert_allclose(alone["embedding_a"], one["embedding_a"], atol=1e-10 * scale)
 
 
+@pytest.mark.slow
 def test_without_a_verification_head_nothing_else_changes():
     model = siamese("none", num_identities=5, dropout=0.5)
     variables = initialised(model)

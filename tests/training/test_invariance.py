@@ -61,6 +61,7 @@ def test_devices_agree_with_the_printed_gradient():
         tiny.assert_close(run_jitted(np.float64, "batch_contrastive"), printed, 1e-6)
 
 
+@pytest.mark.slow
 def test_devices_agree_in_float32():
     args = (np.float32, "batch_contrastive")
     tiny.assert_close(run_pmapped(8, *args), run_jitted(*args), 1e-5)

@@ -173,6 +173,7 @@ def test_what_stands_on_the_plain_network_refuses_the_other(tmp_path, options):
 
 
 @pytest.mark.parametrize("num_identities", [None, 7, 5])
+@pytest.mark.slow
 def test_weights_of_the_plain_network_fit_and_the_neck_is_kept(tmp_path, num_identities):
     plain = models.build("resnet18", width=4, num_identities=7)
     image = jnp.zeros((1, 32, 32, 3))
