@@ -306,12 +306,12 @@ def read_run(workdir: epath.PathLike) -> report.Run:
     else:
         problems.append("ranking.npz is missing: there are no curves of ranks and no lists.")
     training = _read_json(workdir / TRAINING_FILE) if (workdir / TRAINING_FILE).exists() else {}
-    validated = [any(name.startswith("val_") for name in record) for record in records]
+    of_training, of_validation = curves(records)
     return report.Run(
         results,
         config,
-        training=curves(r for r, val in zip(records, validated, strict=True) if not val),
-        validation=curves(r for r, val in zip(records, validated, strict=True) if val),
+        training=of_training,
+        validation=of_validation,
         ranking=ranking,
         training_set={
             "num_images": training.get("data", {}).get("num_images"),

@@ -134,6 +134,7 @@ def decided(
     subsets: Mapping[str, Any],
     *,
     data_source: Literal["official", "custom", "stand-in"] = "custom",
+    seed: int = 0,
 ) -> Embedder:
     """The embedder with what `measure` finds; where that cannot be, as it is, and why is said.
 
@@ -141,9 +142,11 @@ def decided(
         embedder: the model.
         subsets: see `measure`.
         data_source: of the images.
+        seed: see `measure`.
     """
     try:
-        return embedder.with_decision(measure(embedder, subsets, data_source=data_source))
+        found = measure(embedder, subsets, data_source=data_source, seed=seed)
+        return embedder.with_decision(found)
     except NotMeasurableError as error:
         parallel.say(f"No thresholds: {error}.")
         return embedder

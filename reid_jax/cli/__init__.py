@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cpu.prepare()
     try:
         return command.run(parsed)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ModuleNotFoundError) as error:
         print(f"reid-jax {name}: {_told(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

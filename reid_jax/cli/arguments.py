@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-__all__ = ["at_least"]
+__all__ = ["add_store", "at_least"]
 
 
 def at_least(lowest: int) -> Callable[[str], int]:
@@ -28,3 +28,20 @@ def at_least(lowest: int) -> Callable[[str], int]:
         return value
 
     return number
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Adds what says where and how a gallery's embeddings are kept and searched.
+
+    Args:
+        parser: of a command that searches a gallery.
+    """
+    parser.add_argument(
+        "--store", metavar="DIR", help="keeps the gallery's embeddings (a folder in the cache)"
+    )
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="search a graph of neighbours, for galleries of millions: nearly the exact lists",
+    )
+    parser.add_argument("--float16", action="store_true", help="a store of half the size")

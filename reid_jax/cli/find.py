@@ -13,7 +13,7 @@ import dataclasses
 import pathlib
 import sys
 
-from reid_jax.cli.arguments import at_least
+from reid_jax.cli.arguments import add_store, at_least
 
 __all__ = ["add_arguments", "run"]
 
@@ -47,15 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", metavar="FILE", help="write a page with the images")
     parser.add_argument("--json", metavar="FILE", help="write JSON; - is the standard output")
     parser.add_argument("--csv", metavar="FILE", help="write CSV; - is the standard output")
-    parser.add_argument(
-        "--store", metavar="DIR", help="keeps the gallery's embeddings (a folder in the cache)"
-    )
-    parser.add_argument(
-        "--index",
-        action="store_true",
-        help="search a graph of neighbours, for galleries of millions: nearly the exact lists",
-    )
-    parser.add_argument("--float16", action="store_true", help="a store of half the size")
+    add_store(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

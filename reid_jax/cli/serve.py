@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import argparse
 
+from reid_jax.cli.arguments import add_store
+
 __all__ = ["add_arguments", "run"]
 
 
@@ -25,15 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="127.0.0.1; the page asks for no password, so think before you give another",
     )
-    parser.add_argument(
-        "--store", metavar="DIR", help="keeps the gallery's embeddings (a folder in the cache)"
-    )
-    parser.add_argument(
-        "--index",
-        action="store_true",
-        help="search a graph of neighbours, for galleries of millions: nearly the exact lists",
-    )
-    parser.add_argument("--float16", action="store_true", help="a store of half the size")
+    add_store(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

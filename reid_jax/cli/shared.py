@@ -90,12 +90,9 @@ def open_graph(store: EmbeddingStore, stored: Stored, *, top: int) -> NeighbourG
         top: length of the lists that are compared.
 
     Raises:
-        ValueError: if usearch is not installed; the message says what installs it.
+        ModuleNotFoundError: if usearch is not installed; the message says what installs it.
     """
-    try:
-        graph = NeighbourGraph(stored, store.directory, progress=True)
-    except ModuleNotFoundError as error:
-        raise ValueError(str(error)) from error
+    graph = NeighbourGraph(stored, store.directory, progress=True)
     queries = min(QUERIES_OF_RECALL, len(stored))
     print(
         f"the index finds {graph.recall(top=top, sample=queries):.1%} of the exact lists of {top} "

@@ -178,7 +178,7 @@ def _kernel_gradient(
     channels = x.shape[3]
     fitting = max(1, ROWS_OF_A_PRODUCT // (height * width))
     block = max(n for n in range(1, min(fitting, images) + 1) if images % n == 0)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
+    x = _padded(x, padding)
 
     def add(gradient: jax.Array, images: tuple[jax.Array, ...]) -> tuple[jax.Array, None]:
         # Rows of the image first: a slice of them is then one piece of memory.
@@ -218,11 +218,17 @@ def _is_product_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: 
     return kernel.shape[:2] == (1, 1) or columns <= 2
 
 
+def _padded(x: jax.Array, padding: Padding) -> jax.Array:
+    return lax.pad(
+        x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
+    )
+
+
 def _patches(x: jax.Array, size: Pair, strides: Pair, padding: Padding) -> jax.Array:
     """[B, h, w, rows * columns * C]: under each position of the kernel, the values it meets."""
     if size == x.shape[1:3] and padding == NO_PADDING:
         return x.reshape(x.shape[0], 1, 1, -1)
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])
+    x = _padded(x, padding)
     last = [length - n for length, n in zip(x.shape[1:3], size, strict=True)]
     # As lax.slice: indexing is a gather where the number of rows is a symbol (jax.export).
     shifted = [

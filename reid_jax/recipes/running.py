@@ -20,7 +20,7 @@ import numpy as np
 from reid_jax import data, decide, parallel
 from reid_jax.data import Source
 from reid_jax.embedder import Embedder
-from reid_jax.files import read_json, write_atomically
+from reid_jax.files import differences, read_json, write_atomically
 from reid_jax.protocols import PROTOCOLS, Evaluation
 from reid_jax.recipes import methods
 from reid_jax.recipes.division import Division, divided
@@ -157,7 +157,9 @@ def train(
             validate_every=plan.validate_every if division.validation else 0,
         ),
     )
-    embedder, operating = _decided(embedder, division, seed=seed)
+    validation = {f"val_{name}": source for name, source in division.validation.items()}
+    embedder = decide.decided(embedder, validation or division.test, seed=seed)
+    decision = embedder.decision
     found = protocol.evaluate(embedder, division.test)
     results = {
         "exp": f"own images, recipe {recipe}",
@@ -177,7 +179,7 @@ def train(
         "num_valid_queries": found.num_valid_queries,
         "metrics": found.metrics,
         "versions": versions(),
-        **operating,
+        **({"operating": decision.as_json()} if decision else {}),
     }
     _save(directory, embedder)
     shown = protocol.shown(division.test)
@@ -205,12 +207,7 @@ def _claimed(directory: pathlib.Path, request: Mapping[str, Any]) -> Plan | None
             )
         return None
     record = read_json(directory / PLAN_FILE)
-    known = record["request"]
-    differing = [
-        f"{name}: {known.get(name)} there, {value} here"
-        for name, value in request.items()
-        if known.get(name) != value
-    ]
+    differing = differences(record["request"], request)
     if differing:
         raise ValueError(
             f"{directory} belongs to another training:\n  "
@@ -359,19 +356,6 @@ def _work(embedder: Embedder, subsets: Mapping[str, Source]) -> float:
 # After it --------------------------------------------------------------------------------------
 
 
-def _decided(
-    embedder: Embedder, division: Division, *, seed: int
-) -> tuple[Embedder, dict[str, Any]]:
-    """The model with thresholds and a probability, and what the results say of them."""
-    subsets = {f"val_{name}": source for name, source in division.validation.items()}
-    try:
-        decision = decide.measure(embedder, subsets or division.test, seed=seed)
-    except decide.NotMeasurableError as error:
-        parallel.say(f"no threshold for same or different: {error}")
-        return embedder, {}
-    return embedder.with_decision(decision), {"operating": decision.as_json()}
-
-
 def _save(directory: pathlib.Path, embedder: Embedder) -> None:
     """Saves the model beside the training; its record goes last."""
     with tempfile.TemporaryDirectory(dir=directory, prefix="saving_") as place:
@@ -405,13 +389,13 @@ def _write_page(
     except ModuleNotFoundError as error:
         parallel.say(f"no page is written: {error}")
         return
-    records = read_metrics(directory / TRAINING_DIR)
+    training, validation = curves(read_metrics(directory / TRAINING_DIR))
     ranking = found.arrays()
     run = report.Run(
         results,
         {"config": dict(request)},
-        training=curves(record for record in records if "loss" in record),
-        validation=curves(record for record in records if "loss" not in record),
+        training=training,
+        validation=validation,
         ranking=ranking,
         training_set={
             "num_images": results["num_train_images"],

@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from reid_jax.extras import require
-from reid_jax.search.nearest import Nearest, Removed, checked_sides, nearest
+from reid_jax.search.nearest import Nearest, Removed, checked_finite, checked_sides, nearest
 from reid_jax.search.store import Stored
 
 __all__ = ["NeighbourGraph"]
@@ -97,9 +97,7 @@ class NeighbourGraph:
             ValueError: as `reid_jax.search.nearest`.
         """
         sides = checked_sides(queries, self._features, top)
-        asked = sides[0].block(slice(None))
-        if not np.isfinite(asked).all():
-            raise ValueError("the features of a query hold nan or infinite numbers")
+        asked = checked_finite(sides[0].block(slice(None)), "query", 0)
         num_gallery = len(self._features)
         kept = min(top, num_gallery)
         number = min(num_gallery, max(FEWEST_CANDIDATES, CANDIDATES_PER_PLACE * top))

@@ -12,7 +12,7 @@ from jax import lax
 
 from reid_jax.distances import squared_euclidean
 
-__all__ = ["Nearest", "Removed", "Rows", "checked_sides", "nearest"]
+__all__ = ["Nearest", "Removed", "Rows", "checked_finite", "checked_sides", "nearest"]
 
 QUERIES_PER_BLOCK = 4096
 BLOCK_BYTES = 2**26
@@ -153,7 +153,7 @@ def nearest(
     farthest = np.empty(num_query, np.float32)
     for first in range(0, num_query, width):
         asked = slice(first, min(first + width, num_query))
-        block = _finite(queries.block(asked), "query", first)
+        block = checked_finite(queries.block(asked), "query", first)
         number = len(block)
         asked_block = jnp.asarray(np.pad(block, ((0, width - number), (0, 0)), mode="edge"))
         best = (
@@ -163,7 +163,7 @@ def nearest(
         )
         for start in range(0, num_gallery, size):
             found = slice(start, min(start + size, num_gallery))
-            part = _finite(gallery.block(found), "gallery", start)
+            part = checked_finite(gallery.block(found), "gallery", start)
             hidden = None
             if removed is not None:
                 hidden = np.zeros((width, size), bool)
@@ -208,7 +208,17 @@ def _merged(
     return -negative, jnp.take_along_axis(rows, places, axis=1), farthest
 
 
-def _finite(block: np.ndarray, side: str, first: int) -> np.ndarray:
+def checked_finite(block: np.ndarray, side: str, first: int) -> np.ndarray:
+    """The same rows, if all are finite.
+
+    Args:
+        block: [n, D].
+        side: what they are, for the message.
+        first: number of the first row.
+
+    Raises:
+        ValueError: naming the first that is not.
+    """
     finite = np.isfinite(block).all(axis=1)
     if not finite.all():
         row = first + int(np.argmin(finite))

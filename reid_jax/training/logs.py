@@ -51,16 +51,26 @@ def salvage_metrics(workdir: epath.PathLike) -> tuple[list[dict[str, Any]], int]
     return good, len(records) - len(good)
 
 
-def curves(records: Iterable[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The numbers of records by name, in the order of their steps.
+def curves(
+    records: Iterable[Mapping[str, Any]],
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The numbers of the training steps, and those of the validations, in the order of their steps.
 
     Args:
-        records: of `read_metrics`; of two of one step the last stands.
+        records: of `read_metrics`; of two of one step and kind the last stands.
 
     Returns:
-        Name to [N] float64, NaN for null; what is not a number is left out.
+        For each kind, name to [N] float64, NaN for null; what is not a number is left out.
     """
-    by_step = {record["step"]: record for record in records}
+    of_step: dict[int, Mapping[str, Any]] = {}
+    of_validation: dict[int, Mapping[str, Any]] = {}
+    for record in records:
+        validated = any(name.startswith("val_") for name in record)
+        (of_validation if validated else of_step)[record["step"]] = record
+    return _columns(of_step), _columns(of_validation)
+
+
+def _columns(by_step: Mapping[int, Mapping[str, Any]]) -> dict[str, np.ndarray]:
     ordered = [by_step[step] for step in sorted(by_step)]
     found = {}
     for name in dict.fromkeys(name for record in ordered for name in record):

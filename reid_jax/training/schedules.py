@@ -35,6 +35,13 @@ def step_decay(
     )
 
 
+def _progress(first_step: int, num_steps: int) -> optax.Schedule:
+    """From 0 up to `first_step` along a line to 1 at the end."""
+    if not 0 <= first_step < num_steps:
+        raise ValueError(f"a decay from step {first_step} on does not fit in {num_steps} steps.")
+    return lambda step: jnp.clip((step - first_step) / (num_steps - first_step), 0, 1)
+
+
 def exponential_decay(
     learning_rate: float, *, first_step: int, num_steps: int, final: float = 1e-3
 ) -> optax.Schedule:
@@ -48,14 +55,8 @@ def exponential_decay(
     Raises:
         ValueError: if the decay does not begin before the end.
     """
-    if not 0 <= first_step < num_steps:
-        raise ValueError(f"a decay from step {first_step} on does not fit in {num_steps} steps.")
-
-    def schedule(step: jax.Array) -> jax.Array:
-        progress = jnp.clip((step - first_step) / (num_steps - first_step), 0, 1)
-        return learning_rate * final**progress
-
-    return schedule
+    progress = _progress(first_step, num_steps)
+    return lambda step: learning_rate * final ** progress(step)
 
 
 def cosine_decay(learning_rate: float, *, num_steps: int, first_step: int = 0) -> optax.Schedule:
@@ -68,14 +69,8 @@ def cosine_decay(learning_rate: float, *, num_steps: int, first_step: int = 0) -
     Raises:
         ValueError: if the decay does not begin before the end.
     """
-    if not 0 <= first_step < num_steps:
-        raise ValueError(f"a decay from step {first_step} on does not fit in {num_steps} steps.")
-
-    def schedule(step: jax.Array) -> jax.Array:
-        progress = jnp.clip((step - first_step) / (num_steps - first_step), 0, 1)
-        return learning_rate * (1 + jnp.cos(jnp.pi * progress)) / 2
-
-    return schedule
+    progress = _progress(first_step, num_steps)
+    return lambda step: learning_rate * (1 + jnp.cos(jnp.pi * progress(step))) / 2
 
 
 def warm_up(schedule: optax.Schedule, *, num_steps: int, start: float) -> optax.Schedule:

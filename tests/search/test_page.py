@@ -1,5 +1,6 @@
 """The search page in headless Chromium, as a person uses it."""
 
+import contextlib
 import json
 import threading
 
@@ -20,14 +21,11 @@ def browser(tmp_path_factory):
         yield made
 
 
-@pytest.fixture(scope="module")
-def page(browser, embedder, tmp_path_factory):
-    """The address of a page over twelve crops, one of them with a name that is no markup."""
-    root = tmp_path_factory.mktemp("page")
-    photos = write_photos(root / "photos")
-    write(photos / "<b id=evil>eve" / "4_c3_0.png", (200, 30, 200), 50)
+@contextlib.contextmanager
+def served(embedder, photos, store):
+    """The address of a page, while a thread serves it."""
     gallery = search.open_gallery(photos)
-    update = search.EmbeddingStore(root / "store", embedder).update(gallery)
+    update = search.EmbeddingStore(store, embedder).update(gallery)
     searcher = search.Searcher(embedder, gallery, update.stored)
     with listen("127.0.0.1", 0) as listening:
         app = make_app(searcher, hosts=listening.hosts)
@@ -36,6 +34,16 @@ def page(browser, embedder, tmp_path_factory):
         yield listening.address
         listening.stop()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def page(browser, embedder, tmp_path_factory):
+    """The address of a page over twelve crops, one of them with a name that is no markup."""
+    root = tmp_path_factory.mktemp("page")
+    photos = write_photos(root / "photos")
+    write(photos / "<b id=evil>eve" / "4_c3_0.png", (200, 30, 200), 50)
+    with served(embedder, photos, root / "store") as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +56,8 @@ def deciding(embedder):
 def deciding_page(browser, deciding, tmp_path_factory):
     """The address of a page with a decision line."""
     root = tmp_path_factory.mktemp("deciding")
-    gallery = search.open_gallery(write_photos(root / "photos"))
-    update = search.EmbeddingStore(root / "store", deciding).update(gallery)
-    searcher = search.Searcher(deciding, gallery, update.stored)
-    with listen("127.0.0.1", 0) as listening:
-        app = make_app(searcher, hosts=listening.hosts)
-        thread = threading.Thread(target=listening.serve, args=(app,))
-        thread.start()
-        yield listening.address
-        listening.stop()
-        thread.join()
+    with served(deciding, write_photos(root / "photos"), root / "store") as address:
+        yield address
 
 
 HITS = "document.querySelectorAll('#hits button')"
