@@ -404,7 +404,9 @@ def _write_page(
         files=(RESULTS_FILE,),
     )
     words = ["reid-jax", "train", request["data"], "--out", str(directory)]
-    words += ["--recipe", request["recipe"], "--seed", str(request["seed"])]
+    asked = {**request, "size": request["size"] and "x".join(map(str, request["size"]))}
+    for name in ("recipe", "minutes", "steps", "size", "seed"):
+        words += [] if asked[name] is None else [f"--{name}", str(asked[name])]
     report.write_page(
         run,
         directory / PAGE_FILE,

@@ -65,6 +65,8 @@ def made(crops, tmp_path_factory):
 def test_the_model_and_what_is_beside_it(made, crops, tmp_path, capsys):
     files = {path.name for path in made.iterdir()}
     assert {"embedder.json", "variables.safetensors", "results.json", "report.html"} <= files
+    # What the page prints is taken up as the same training, not refused as another one.
+    assert "--recipe strong --steps 6 --seed 0" in (made / "report.html").read_text()
     assert {"plan.json", "training"} <= files
     results = json.loads((made / "results.json").read_text())
     assert results["protocol"] == "single-query-no-cameras"
