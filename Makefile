@@ -5,11 +5,14 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: run test test-slow lint format clean
+.PHONY: run results test test-slow lint format clean
 .DELETE_ON_ERROR:
 
 run: $(INSTALLED)  ## train and evaluate on a rendered stand-in, and write a report
 	$(BIN)/python experiments/run.py --exp=batch_contrastive_market
+
+results: $(INSTALLED)  ## make experiments/results/ anew: a day on a laptop; stopped, it goes on
+	$(BIN)/python experiments/make_results.py
 
 # A file's tests stay in one process, for its fixtures are made once.
 PYTEST := $(BIN)/python -m pytest -q --numprocesses=auto --dist=loadfile

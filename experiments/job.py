@@ -47,7 +47,7 @@ class Job:
         exp: the experiment with its row, as given on the command line.
         config: all values of the run.
         paper: the printed numbers of the row, or None.
-        scale: 'paper' or 'small'.
+        scale: 'paper', 'small' or 'pretrained'.
         seed: of everything random.
         split: number of the split of `config.data.partition`.
         data_dir: where the data set is prepared.

@@ -120,7 +120,7 @@ def make_job(options: RunOptions, *, num_val_identities: int = 0) -> Job:
     else:
         data_dir = datasets.prepared_stand_ins(
             sources.needed_datasets(config, protocol),
-            scale=scale,
+            scale="paper" if scale == "paper" else "small",
             num_val_identities=num_val_identities,
         )
     known = exp.partition(":")[0] in EXPERIMENTS

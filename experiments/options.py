@@ -9,7 +9,7 @@ import shlex
 
 __all__ = ["EvaluateOptions", "RunOptions", "add_evaluate_options", "add_run_options"]
 
-SCALES = ("auto", "paper", "small")
+SCALES = ("auto", "paper", "small", "pretrained")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class RunOptions:
         workdir: where everything goes; None is a place of the experiment's own.
         dataset: another prepared data set in the place of the experiment's.
         data_dir: where data sets are prepared; None is a stand-in.
-        scale: 'paper', 'small', or 'auto'.
+        scale: 'paper', 'small', 'pretrained', or 'auto'.
         seed: of the first run.
         repeats: runs with seed, seed + 1, ...
         splits: of the data set's partition: 'all', or numbers.
@@ -75,7 +75,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("REID_DATA_DIR"),
         help="where prepare.py put the data sets; default $REID_DATA_DIR, else a stand-in",
     )
-    parser.add_argument("--scale", choices=SCALES, default="auto")
+    parser.add_argument(
+        "--scale",
+        choices=SCALES,
+        default="auto",
+        help="the paper's size and schedule; small, from scratch; pretrained, as short, from "
+        "ImageNet features; default the one that suits the machine",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=1, help="runs with seed, seed + 1, ...")
     parser.add_argument(

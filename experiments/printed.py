@@ -136,6 +136,7 @@ def ran(row: RunOptions) -> str:
 
 def _file_name(name: str, results: Results, options: argparse.Namespace) -> str:
     parts = [name, options.dataset or "", *sorted(options.overrides)]
+    parts += [f"{results.num_runs}_runs"] if results.num_runs else []
     parts += [results.scale, results.data_source]
     return "-".join(filter(None, (slug(part) for part in parts)))
 

@@ -4,7 +4,7 @@
 
 Each value is a run of `experiments/run.py` on a data set prepared with `--num_val_identities`
 (without `--data_dir`, a stand-in with 50 of them), scored by mAP on those at the last step, in
-`runs/tune/` (`--workdir`). The test images are not looked at.
+`runs/tune/` (`--workdir`), where the scores are written too. The test images are not looked at.
 """
 
 from __future__ import annotations

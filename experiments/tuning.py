@@ -7,7 +7,7 @@ import dataclasses
 
 from etils import epath
 
-from experiments import build, job, sources
+from experiments import build, job, provenance, sources, workdir
 from experiments.launch import make_job, planned_runs
 from experiments.options import RunOptions
 from experiments.papers import slug
@@ -24,7 +24,7 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
 
     Args:
         options: of the command line: `key`, `values`, and those of `RunOptions`; the
-            runs of all seeds and splits go below `workdir`.
+            runs of all seeds and splits go below `workdir`, and the scores to a file there.
     """
     scores = {}
     top = epath.Path(options.workdir or "runs/tune").expanduser()
@@ -55,6 +55,24 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
         scores[value] = sum(finals) / len(finals)
         parallel.say(f"{options.key}={value}: validation mAP {100 * scores[value]:.2f} %")
     best = max(scores, key=lambda value: scores[value])
+    if parallel.is_main_process():
+        path = top / f"{slug(options.exp)}-{options.key}.json"
+        workdir.write_json(
+            path,
+            {
+                "exp": options.exp,
+                "key": options.key,
+                "validation_map_step": scores,
+                "num_runs": len(finals),
+                "scale": made.scale,
+                "dataset": made.config.dataset,
+                "overrides": list(options.overrides),
+                "commit": provenance.commit(),
+                "versions": provenance.versions(),
+                "machine": provenance.machine(),
+            },
+        )
+        parallel.say(f"scores: {path}")
     parallel.say(
         f"best: {options.key}={best}, chosen on validation identities ({len(finals)} run(s))"
     )

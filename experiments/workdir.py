@@ -83,7 +83,10 @@ class Results:
     protocol: Annotated[str, _is("who asked, who answered, and what counted")]
     shortlist: Annotated[Count, _is("gallery images that were scored for a query; 0: all")]
     fingerprint: Annotated[str | None, _is("of the files, people and cameras that were compared")]
-    scale: Annotated[Literal["paper", "small"], _is("size of model and schedule")]
+    scale: Annotated[
+        Literal["paper", "small", "pretrained"],
+        _is("size, schedule, first weights"),
+    ]
     seed: Annotated[Count | None, _is("of everything random")]
     steps: Annotated[Count | None, _is("steps that the tested network was trained for")]
     num_devices: Annotated[Count | None, _is("devices that shared a batch of the training")]

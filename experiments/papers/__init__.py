@@ -13,7 +13,7 @@ from experiments.papers.experiment import (
     row_keys,
     slug,
 )
-from experiments.papers.notes import NOTES
+from experiments.papers.notes import NOTES, OF_ALL
 
 __all__ = [
     "EXPERIMENTS",
@@ -50,5 +50,7 @@ def notes_of(exp: str, config: Config, *, scale: str) -> tuple[str, ...]:
     """What the paper of an experiment says of a run of it: the `NOTES` that are true of it."""
     method = method_of(exp)
     return tuple(
-        f"{method}: {note.text}" for note in NOTES.get(method, ()) if note.when(config, scale)
+        f"{method}: {note.text}"
+        for note in (*NOTES.get(method, ()), *OF_ALL)
+        if note.when(config, scale)
     )

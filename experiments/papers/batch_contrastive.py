@@ -41,6 +41,7 @@ from experiments.papers.experiment import (
     Experiment,
     PaperFigure,
     PaperTable,
+    table_of_no_paper,
 )
 
 
@@ -181,6 +182,14 @@ TABLES = {
         columns=_DUKE,
         literature=_LITERATURE_2,
         rows=_rows("softmax_duke", "batch_contrastive_duke"),
+    ),
+    "batch_contrastive/pretrained": table_of_no_paper(
+        "Softmax and the batch-contrastive loss from ImageNet features",
+        {
+            "softmax": "softmax_market",
+            "batch-contrastive, lambda 1 (the paper's)": "batch_contrastive_market",
+            "batch-contrastive, lambda 0.1": "batch_contrastive_market:loss_weight=0.1",
+        },
     ),
 }
 

@@ -56,6 +56,7 @@ from experiments.papers.experiment import (
     Experiment,
     PaperTable,
     slug,
+    table_of_no_paper,
     with_keys_of,
 )
 
@@ -288,6 +289,17 @@ _LABELS = {
     "clever_iv": "CLEVER + IV",
 }
 _OF_IV = ("intra_iv", "inter_iv", "clever_iv")
+_COMPARED = tuple(
+    (_LABELS[row], _LABELS[base])
+    for row, base in (
+        ("intra_i", "ic"),
+        ("clever_i", "intra_i"),
+        ("iv_weight_1", "iv"),
+        *((row, base) for base in ("iv", "iv_weight_1") for row in _OF_IV),
+        ("clever_iv", "intra_iv"),
+        ("clever_iv", "clever_i"),
+    )
+)
 
 
 _TABLE_2 = {
@@ -373,17 +385,7 @@ TABLES = {
             (label, _exp("cuhk03", row), *_TABLE_1.get(row, (None,) * len(_COLUMNS)))
             for row, label in _LABELS.items()
         ),
-        compared=tuple(
-            (_LABELS[row], _LABELS[base])
-            for row, base in (
-                ("intra_i", "ic"),
-                ("clever_i", "intra_i"),
-                ("iv_weight_1", "iv"),
-                *((row, base) for base in ("iv", "iv_weight_1") for row in _OF_IV),
-                ("clever_iv", "intra_iv"),
-                ("clever_iv", "clever_i"),
-            )
-        ),
+        compared=_COMPARED,
     ),
     "clever/inter_grad": PaperTable(
         title="CLEVER + IV by what the inter-center loss trains (not in the paper)",
@@ -394,6 +396,11 @@ TABLES = {
             ("inter_grad=centers", _exp("cuhk03", "clever_iv"), *_TABLE_1["clever_iv"]),
             ("inter_grad=through_update", f"clever_cuhk03:{_THROUGH}", None, None, None),
         ),
+    ),
+    "clever/pretrained": table_of_no_paper(
+        "CLEVER's rows from ImageNet features",
+        {_LABELS[row]: _exp("cuhk03", row) for row in _LABELS},
+        *_COMPARED,
     ),
     "clever/2": PaperTable(
         title="Table 2: CUHK03 (detected), CUHK01 and VIPeR, single-shot",

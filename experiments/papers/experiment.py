@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from experiments.config import Config
 from experiments.config.values import among, parsed
+from experiments.papers.pretrained import pretrained
 
 __all__ = [
     "Experiment",
@@ -19,6 +20,7 @@ __all__ = [
     "paper_row",
     "row_keys",
     "slug",
+    "table_of_no_paper",
     "with_keys_of",
 ]
 
@@ -34,7 +36,7 @@ class Experiment:
     """The rows of a paper that one function describes.
 
     Attributes:
-        config: `config(scale, **row)` gives every value of the run.
+        config: `config(scale, **row)` gives every value of the run at the scale 'paper' or 'small'.
         paper: the printed numbers, fractions by metric, of each printed row: `key=value,...` as
             after the colon of `--exp`, '' for the row of the defaults.
     """
@@ -62,6 +64,19 @@ class PaperTable:
     literature: Sequence[tuple]
     rows: Sequence[tuple]
     compared: Sequence[tuple[str, str]] = ()
+
+
+def table_of_no_paper(
+    title: str, rows: Mapping[str, str], *compared: tuple[str, str]
+) -> PaperTable:
+    """A table that no paper has, rank-1 and mAP: `rows` are label to experiment."""
+    return PaperTable(
+        title=f"{title} (not in the paper)",
+        columns=("rank1", "map_step"),
+        literature=(),
+        rows=tuple((label, exp, None, None) for label, exp in rows.items()),
+        compared=compared,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +118,11 @@ def paper_row(
     """The paper's numbers of a config, if it is one of its experiment's printed rows, or None.
 
     Objective, data, loss and network make a row; runs that differ in schedule, width or number
-    format only still count as the same one.
+    format only still count as the same one. At the scale `pretrained`, whose network is in no
+    paper, there is none.
     """
+    if scale == "pretrained":
+        return None
     name = exp.partition(":")[0]
     for row, numbers in experiments[name].paper.items():
         printed = build_config(f"{name}:{row}" if row else name, experiments, scale=scale)
@@ -174,15 +192,21 @@ def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str)
         if key in row:
             raise ValueError(f"--exp={exp} gives {key} twice")
         row[key] = parsed(f"{name}:{key}", text, keys[key].annotation)
-    config = experiments[name].config(scale, **row)
+    config = _at_scale(experiments[name], scale, row)
     for key, value in row.items():
         # Of a default of none the value depends on the scale, and may be the one that is given.
         if keys[key].default in (None, "", value):
             continue
         others = {other: given for other, given in row.items() if other != key}
-        if experiments[name].config(scale, **others) == config:
+        if _at_scale(experiments[name], scale, others) == config:
             raise ValueError(f"{key}={value} has no meaning in --exp={exp}: leave it out")
     return config
+
+
+def _at_scale(experiment: Experiment, scale: str, row: Mapping[str, object]) -> Config:
+    if scale == "pretrained":
+        return pretrained(experiment.config("paper", **row))
+    return experiment.config(scale, **row)
 
 
 def slug(exp: str) -> str:

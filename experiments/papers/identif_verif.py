@@ -45,6 +45,7 @@ from experiments.papers.experiment import (
     Experiment,
     PaperFigure,
     PaperTable,
+    table_of_no_paper,
     with_keys_of,
 )
 
@@ -360,6 +361,19 @@ TABLES = {
         "identif_verif_market",
         _SINGLE,
         _MARKET,
+    ),
+    "identif_verif/pretrained": table_of_no_paper(
+        "Identification and verification loss alone and together from ImageNet features",
+        {
+            # The same run as loss=i, at this scale: cross-entropy on single images.
+            "I alone": "softmax_market",
+            "V alone": "identif_verif_market:loss=v",
+            "I+V": "identif_verif_market",
+            "I + contrastive": "identif_verif_market:loss=contrastive",
+        },
+        ("I+V", "I alone"),
+        ("I+V", "V alone"),
+        ("I + contrastive", "I alone"),
     ),
     "identif_verif/3": _table(
         "Table III: Market-1501, single and multiple queries",

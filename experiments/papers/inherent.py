@@ -44,6 +44,7 @@ from experiments.papers.experiment import (
     Experiment,
     PaperFigure,
     PaperTable,
+    table_of_no_paper,
 )
 
 Row = Literal["set1", "set2", "set3", "resnet18_htri", "resnet50_htri"]
@@ -196,6 +197,24 @@ TABLES = {
         compared=tuple(
             (f"{_LABELS[row]}, alike", f"{_LABELS[row]}, mixed") for row in ("set2", "set3")
         ),
+    ),
+    "inherent/pretrained": table_of_no_paper(
+        "The three losses and batch-hard triplets from ImageNet features",
+        {
+            # As on PKU-ReID, but for its data set: classification alone.
+            "set1": "softmax_market",
+            "set2": "inherent_pku:row=set2",
+            "set3": "inherent_pku",
+            "set2, mixed": "inherent_pku:row=set2,reduction=mixed",
+            "set3, mixed": "inherent_pku:reduction=mixed",
+            "batch-hard triplets": "inherent_pku:row=resnet18_htri",
+        },
+        ("set2", "set1"),
+        ("set3", "set2"),
+        ("set3", "set1"),
+        ("set2, mixed", "set1"),
+        ("set3, mixed", "set1"),
+        ("batch-hard triplets", "set1"),
     ),
     "inherent/scatter_weight": PaperTable(
         title="PKU-ReID by the weight of the scatter loss (not in the paper but for 0 and 1e-6)",

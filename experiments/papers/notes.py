@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from experiments.config import Config
 
-__all__ = ["NOTES", "Note"]
+__all__ = ["NOTES", "OF_ALL", "Note"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +38,23 @@ def _at_small_scale(config: Config, scale: str) -> bool:
     del config
     return scale == "small"
 
+
+def _at_pretrained_scale(config: Config, scale: str) -> bool:
+    """`Note.when` of runs at the scale `pretrained`."""
+    del config
+    return scale == "pretrained"
+
+
+OF_ALL = (
+    Note(
+        "scale pretrained: efficientnet_lite0 from ImageNet's weights in the place of the paper's "
+        "network, 96x48, 240 steps of 32 images (16 pairs), SGD at 0.03 with warm-up and cosine, "
+        "without dropout; objective, constants and sampling are the paper's, a margin between "
+        "centers goes with the number of features, and mean codes come from the bank.",
+        _at_pretrained_scale,
+    ),
+)
+"""Notes of every paper's runs."""
 
 _SCRATCH = Note(
     "the paper fine-tunes a network of ImageNet; this run begins from scratch.", _from_scratch

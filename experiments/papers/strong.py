@@ -30,7 +30,7 @@ from experiments.config import (
     Train,
     changed,
 )
-from experiments.papers.experiment import Experiment, PaperTable
+from experiments.papers.experiment import Experiment, PaperTable, table_of_no_paper
 
 
 def strong(
@@ -150,6 +150,14 @@ def _table(exp: str, title: str) -> PaperTable:
 
 TABLES = {
     "strong/1": _table("strong_market", "Market-1501, and what each trick brings (not printed)"),
+    "strong/pretrained": table_of_no_paper(
+        "The strong baseline from ImageNet features",
+        {
+            "softmax": "softmax_market",
+            "strong baseline": "strong_market",
+            "without random erasing": "strong_market:erase=0",
+        },
+    ),
     "strong/2": _table("strong_duke", "DukeMTMC-reID, and what each trick brings (not printed)"),
 }
 

@@ -1,5 +1,6 @@
 """Every row of every experiment builds, and wrong names say what is known."""
 
+import dataclasses
 import functools
 import inspect
 
@@ -77,6 +78,53 @@ def test_paper_scale_is_the_papers():
     assert (optimizer.learning_rate, optimizer.num_steps) == (0.01, 50_000)
     assert optimizer.boundaries == (20_000, 40_000)
     assert config.loss.loss_weight == 1.0
+
+
+def _pretrained(exp):
+    return papers.build_config(exp, papers.EXPERIMENTS, scale="pretrained")
+
+
+@pytest.mark.parametrize(
+    "exp",
+    [
+        *("softmax_market", "batch_contrastive_market:loss_weight=0.1", "strong_market"),
+        *("identif_verif_market", "identif_verif_market:loss=contrastive", "clever_cuhk03"),
+        *("clever_cuhk03:row=ic", "inherent_pku", "inherent_pku:row=resnet18_htri"),
+    ],
+)
+def test_at_the_scale_pretrained_the_losses_are_the_papers(exp):
+    config, paper = _pretrained(exp), papers.build_config(exp, papers.EXPERIMENTS, scale="paper")
+    assert (config.model.name, config.model.weights) == ("efficientnet_lite0",) * 2
+    assert config.optimizer == _pretrained("softmax_market").optimizer
+    images = config.sampler.batch_size * build.network(config, 7).num_images
+    assert images == 32
+    loss = paper.loss
+    if config.objective == "clever":
+        loss = dataclasses.replace(loss, margin=625.0)  # 250 of 512 features; here are 1280.
+    if config.objective == "inherent":
+        loss = dataclasses.replace(loss, means="bank")
+    assert (config.objective, config.loss) == (paper.objective, loss)
+    assert dataclasses.replace(config.sampler, batch_size=paper.sampler.batch_size) == paper.sampler
+    assert (config.data.erase, config.evaluation.protocol) == (
+        paper.data.erase,
+        paper.evaluation.protocol,
+    )
+    assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="pretrained") is None
+    assert len(papers.notes_of(exp, config, scale="pretrained")) > 1
+    assert "scale pretrained" in papers.notes_of(exp, config, scale="pretrained")[-1]
+
+
+@pytest.mark.parametrize(
+    ("exp", "message"),
+    [
+        ("csn_cuhk03", "csn is a network of its own, .* --scale=small"),
+        ("clever_cuhk03:row=frw_ic", "CNN-FRW-IC is a network of its own"),
+        ("identif_verif_market:backbone=vgg16", "backbone=vgg16 has no meaning"),
+    ],
+)
+def test_networks_of_their_own_have_no_scale_pretrained(exp, message):
+    with pytest.raises(ValueError, match=message):
+        _pretrained(exp)
 
 
 def test_a_row_sets_its_values_and_is_no_longer_the_papers():

@@ -267,6 +267,8 @@ def test_tune_chooses_on_validation_identities(options, tmp_path, monkeypatch, c
     assert set(scores) == {"0.5", "1.0"}
     best = max(scores, key=scores.get)
     assert f"best: margin={best}" in capsys.readouterr().out
+    written = json.loads((tmp_path / "chosen/batch_contrastive_market-margin.json").read_text())
+    assert (written["key"], written["validation_map_step"]) == ("margin", scores)
     assert not list(tmp_path.rglob("results.json")), "the test images were looked at"
     place = tmp_path / "chosen" / "batch_contrastive_market-margin-0.5" / "seed_0"
     assert (place / "checkpoints").is_dir()

@@ -1,0 +1,126 @@
+"""The results, made one after the other: what is made stays made, whatever stops the program."""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from experiments import make_results, papers
+from experiments.options import add_run_options
+from experiments.papers import FIGURES, TABLES
+from experiments.printed import chosen_rows
+
+STAND_IN = "tables.py --table=csn/5"
+
+
+@pytest.fixture
+def options(tmp_path):
+    return argparse.Namespace(
+        workdir=str(tmp_path / "work"),
+        results_dir=str(tmp_path / "results"),
+        data_dir=str(tmp_path / "data"),
+    )
+
+
+@pytest.fixture
+def ran(monkeypatch):
+    """Commands that were run, each with the status that `statuses` gives it, or 0."""
+    commands, statuses = [], {}
+
+    def run(command, *, cwd, env, check):
+        commands.append(command)
+        status = statuses.get(len(commands), 0)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(make_results.subprocess, "run", run)
+    return commands, statuses
+
+
+def parsed(item):
+    parser = argparse.ArgumentParser()
+    for option in ("--table", "--figure", "--rows"):
+        parser.add_argument(option, default="")
+    add_run_options(parser)
+    return parser.parse_args(shlex.split(item)[1:])
+
+
+@pytest.mark.parametrize("item", make_results.ITEMS)
+def test_an_item_names_what_there_is(item):
+    asked = parsed(item)
+    assert bool(asked.table) != bool(asked.figure)
+    if asked.figure:
+        assert asked.figure in FIGURES
+        return
+    table = TABLES[asked.table]
+    rows = chosen_rows(table, asked.rows, asked.table) if asked.table != "csn/5" else []
+    for _, exp, *_ in rows:
+        papers.build_config(exp, papers.EXPERIMENTS, scale=asked.scale)
+
+
+def test_every_table_and_figure_is_made():
+    asked = [parsed(item) for item in make_results.ITEMS]
+    assert {each.table for each in asked} - {""} == TABLES.keys()
+    assert {each.figure for each in asked} - {""} == FIGURES.keys()
+    assert len(set(make_results.ITEMS)) == len(make_results.ITEMS)
+
+
+def test_a_stopped_program_goes_on_where_it_stood(options, ran, capsys):
+    commands, statuses = ran
+    items = make_results.chosen("batch_contrastive/")
+    statuses[2] = 130
+    assert make_results.make(items, options) == 130
+    assert len(commands) == 2
+    assert f"goes on with {items[1]}" in capsys.readouterr().out
+    assert make_results.make(items, options) == 0
+    assert len(commands) == 1 + len(items)
+    assert commands[1] == commands[2]
+    assert make_results.make(items, options) == 0
+    assert len(commands) == 1 + len(items)
+
+
+def test_what_fails_is_named_and_the_rest_is_made(options, ran, capsys):
+    commands, statuses = ran
+    items = make_results.chosen("csn/")
+    statuses[1] = 1
+    assert make_results.make(items, options) == 1
+    assert len(commands) == len(items)
+    assert f"not made, see its error above: {items[0]}" in capsys.readouterr().err
+    assert make_results.make(items, options) == 0
+    assert len(commands) == len(items) + 1
+
+
+def test_photographs_are_left_out_by_name(options, ran, monkeypatch, capsys):
+    commands, _ = ran
+    words = ["make_results.py", "--only=strong/", f"--workdir={options.workdir}"]
+    monkeypatch.setattr(sys, "argv", [*words, f"--data_dir={options.data_dir}"])
+    assert make_results.main() == 0
+    assert "Left out, for there is no market_photos in --data_dir" in capsys.readouterr().err
+    assert [any("pretrained" in word for word in command) for command in commands] == [False] * 2
+
+
+def test_the_list_says_what_is_made(options, ran, monkeypatch, capsys):
+    item = STAND_IN
+    assert make_results.make([item], options) == 0
+    monkeypatch.setattr(
+        sys, "argv", ["make_results.py", "--list", "--only=csn", f"--workdir={options.workdir}"]
+    )
+    assert make_results.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    of_csn = [line for line in lines if "csn/" in line and not line.startswith("---")]
+    assert [line.endswith(item) and "min" in line for line in of_csn].count(True) == 1
+    assert sum("to make" in line for line in of_csn) == len(of_csn) - 1
+    monkeypatch.setattr(sys, "argv", ["make_results.py", "--only=nothing"])
+    with pytest.raises(SystemExit):
+        make_results.main()
+    assert "--only=nothing: no item has it" in capsys.readouterr().err
+
+
+def test_an_item_that_needs_no_training_is_made(options):
+    assert make_results.make([STAND_IN], options) == 0
+    with open(f"{options.workdir}/{make_results.MADE}") as file:
+        assert list(json.load(file)) == [STAND_IN]
+    with open(f"{options.results_dir}/csn_table_5.md") as file:
+        assert "Table 5" in file.read()
