@@ -1,11 +1,14 @@
 """Images per second of a training step: this library, plain Flax, and PyTorch channels-last.
 
-    python experiments/benchmarks/train_step.py --model resnet50 --batch 16 --size 256x128
+    python -m experiments.benchmarks.train_step --model resnet50 --batch 16 --size 256x128
 
-A step is forward, softmax cross-entropy, backward and SGD with momentum, in float32, on one device.
-The three are timed in turn, round by round, so that a machine shared with others slows all of them.
-The ratios are of the best rounds. PyTorch is left out where it is missing, and so is plain
-Flax with `--skip flax` (it takes a minute to compile), and for other networks than ResNets.
+A step is forward, softmax cross-entropy, backward and SGD with momentum, in float32. Ours is the
+step of a run, `make_train_step` over all devices, of which a CPU has one for each core; plain
+Flax and PyTorch use the cores inside an operation, as they do by themselves. The three are timed in
+turn, round by round, so that a machine shared with others slows all of them; a pause before each
+lets the threads of the one before stop waiting for work. The ratios are of the best rounds. PyTorch
+is left out where it is missing, and so is plain Flax with `--skip flax` (it takes a minute to
+compile), and for other networks than ResNets.
 """
 
 from __future__ import annotations
@@ -24,10 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from reid_jax import models
-from reid_jax.cpu import keep_freed_memory
+from reid_jax import cpu, models, objectives, parallel, training
+from reid_jax.training import schedules
 
 NUM_IDENTITIES = 751
+NETWORKS = ("efficientnet_lite0", "nine_conv", "resnet18", "resnet50")
+PAUSE = 0.3
 
 
 class PlainBlock(nn.Module):
@@ -71,16 +76,35 @@ class PlainResNet(nn.Module):
         return nn.Dense(NUM_IDENTITIES)(x.mean((1, 2)))
 
 
-def jax_step(
-    variables: dict, logits_of: Callable, image: np.ndarray, label: np.ndarray
-) -> Callable[[], None]:
-    """A function that takes one step, holding the state between calls."""
+def ours(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
+    model = models.build(name, num_identities=NUM_IDENTITIES)
+    optimizer = schedules.sgd(lambda step: 0.01, momentum=0.9, weight_decay=0.0)
+    fresh = training.create_state(model, optimizer, image[:1], key=jax.random.key(0))
+    devices = parallel.usable_devices(len(image))
+    state = [parallel.replicate(fresh, devices)]
+    step = parallel.pmap_step(
+        training.make_train_step(model, optimizer, objectives.softmax(), axis_name=parallel.AXIS),
+        devices,
+    )
+    batch = parallel.shard({"image": image, "identity": label}, devices)
+
+    def call() -> None:
+        state[0], metrics = step(state[0], batch)
+        jax.block_until_ready((state[0], metrics))
+
+    return call
+
+
+def plain_flax(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
+    like = models.build(name)
+    model = PlainResNet(like.blocks, like.bottleneck)
     optimizer = optax.sgd(0.01, momentum=0.9)
 
     def loss(params, batch_stats, image, label):
-        logits, batch_stats = logits_of({"params": params, "batch_stats": batch_stats}, image)
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, updates = model.apply(variables, image, mutable=["batch_stats"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, label)
-        return losses.mean(), batch_stats
+        return losses.mean(), updates["batch_stats"]
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state, image, label):
@@ -91,6 +115,7 @@ def jax_step(
         updates, moments = optimizer.update(gradient, moments)
         return (optax.apply_updates(params, updates), batch_stats, moments), value
 
+    variables = jax.jit(model.init)(jax.random.key(0), image[:1])
     params = variables["params"]
     state = [(params, variables["batch_stats"], optimizer.init(params))]
     image, label = jnp.asarray(image), jnp.asarray(label)
@@ -102,36 +127,17 @@ def jax_step(
     return call
 
 
-def ours(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
-    model = models.build(name, num_identities=NUM_IDENTITIES)
-
-    def logits_of(variables, image):
-        taps, updates = model.apply(variables, image, train=True, mutable=["batch_stats"])
-        return taps["logits"], updates["batch_stats"]
-
-    return jax_step(jax.jit(model.init)(jax.random.key(0), image[:1]), logits_of, image, label)
-
-
-def plain_flax(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
-    like = models.build(name)
-    model = PlainResNet(like.blocks, like.bottleneck)
-
-    def logits_of(variables, image):
-        logits, updates = model.apply(variables, image, mutable=["batch_stats"])
-        return logits, updates["batch_stats"]
-
-    return jax_step(jax.jit(model.init)(jax.random.key(0), image[:1]), logits_of, image, label)
-
-
 def pytorch(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], None]:
     import torch
 
     sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests"))
-    from references import torch_efficientnet_lite0, torch_resnet
+    from references import torch_efficientnet_lite0, torch_nine_conv, torch_resnet
 
     last = torch.channels_last
     if name == "efficientnet_lite0":
         model = torch_efficientnet_lite0.EfficientNetLite0(NUM_IDENTITIES)
+    elif name == "nine_conv":
+        model = torch_nine_conv.NineConv(NUM_IDENTITIES, image.shape[1:3])
     else:
         model = torch_resnet.ResNet(int(name.removeprefix("resnet")), NUM_IDENTITIES)
     model = model.train().to(memory_format=last)
@@ -149,13 +155,13 @@ def pytorch(name: str, image: np.ndarray, label: np.ndarray) -> Callable[[], Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet50", choices=sorted(models.MODELS))
+    parser.add_argument("--model", default="resnet50", choices=NETWORKS)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", default="256x128", help="height x width")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--skip", choices=["flax", "pytorch"], nargs="*", default=[])
     options = parser.parse_args()
-    keep_freed_memory()  # As a run does; all three then have it.
+    cpu.prepare()  # As a run does; all three have the memory that it keeps.
 
     height, width = map(int, options.size.split("x"))
     rng = np.random.default_rng(0)
@@ -175,10 +181,15 @@ def main() -> None:
     seconds = {name: [] for name in steps}
     for _ in range(options.rounds + 1):
         for name, step in steps.items():
+            time.sleep(PAUSE)
             start = time.perf_counter()
             step()
             seconds[name].append(time.perf_counter() - start)
-    print(f"{options.model}, batch {options.batch}, {options.size}, {jax.default_backend()}")
+    devices = len(parallel.usable_devices(options.batch))
+    print(
+        f"{options.model}, batch {options.batch}, {options.size}, {devices} x "
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}"
+    )
     best = {name: min(times[1:]) for name, times in seconds.items()}
     for name, time_ in best.items():
         median = float(np.median(seconds[name][1:]))
