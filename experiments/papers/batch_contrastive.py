@@ -188,7 +188,7 @@ TABLES = {
         {
             "softmax": "softmax_market",
             "batch-contrastive, lambda 1 (the paper's)": "batch_contrastive_market",
-            "batch-contrastive, lambda 0.1": "batch_contrastive_market:loss_weight=0.1",
+            "batch-contrastive, lambda 0.3": "batch_contrastive_market:loss_weight=0.3",
         },
     ),
 }
