@@ -31,6 +31,7 @@ __all__ = [
     "batch_shapes",
     "example_images",
     "fit",
+    "fits_on_device",
     "fresh_state",
     "trained_on",
     "training_labels",
@@ -351,8 +352,13 @@ def _described(loss: Any) -> dict[str, Any]:
 # Images and refreshes --------------------------------------------------------------------------
 
 
+def fits_on_device(source: data.Source, size: tuple[int, int]) -> bool:
+    """Whether decoded images of this size stay on each device, and batches come without pixels."""
+    return len(source) * 3 * int(np.prod(size)) <= RESIDENT_BYTES
+
+
 def _resident_images(source: data.Source, size: tuple[int, int]) -> np.ndarray | None:
-    if len(source) * 3 * int(np.prod(size)) > RESIDENT_BYTES:
+    if not fits_on_device(source, size):
         return None
     return data.load_images(source, size, progress=parallel.is_main_process())
 
