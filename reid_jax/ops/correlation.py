@@ -17,7 +17,7 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 """Zeros before and after the rows and the columns of a signal."""
 
 Form = Callable[[jax.Array, jax.Array, Padding], jax.Array]
-"""`form(signal, kernel, padding)` is the correlation wherever the kernel lies within the padding."""
+"""`form(signal, kernel, padding)`: the correlation where the kernel lies in the padded signal."""
 
 # Products that one fused loop of `shift` adds up: XLA stops fusing well at about 150 of them, and
 # one row of a kernel alone takes 8 times as long as two (jaxlib 0.10.2, CPU).
@@ -42,16 +42,17 @@ def depthwise_cross_correlation(
     The definition is `lax.conv_general_dilated` with the examples folded into the channels, one
     group a channel; the other methods give the same values and gradients:
 
-    * `'grouped_conv'`: the definition.
+    * `'grouped_conv'`: the definition; its gradients are two more such convolutions.
     * `'shift'`: a sum of shifted products. On a CPU the gradient of the grouped convolution takes
       hundreds of times as long.
     * `'fft'`: a product of spectra, for very large kernels.
     * `'auto'`: on a CPU `'shift'` or `'fft'` by the size of the kernel, as measured by
-      `experiments/benchmarks/correlation.py`; elsewhere `'grouped_conv'`. For 128 images of csn a
-      TPU's compiler estimates it at 0.51 ms forward at level 2, where `'shift'` has 6 GB to move,
-      and at 0.11 ms at level 3, where `'shift'` would take 0.03; its gradient takes that compiler
-      minutes. It is not measured on a GPU. Chosen when the function is lowered, for the platform
-      that it is lowered for.
+      `experiments/benchmarks/correlation.py`; elsewhere `'grouped_conv'`, which nobody has measured
+      on a TPU or a GPU. A TPU's compiler (`experiments/benchmarks/tpu_compile.py`) estimates for
+      128 images of csn in bfloat16, forward and with both gradients: 0.37 and 1.0 ms at level 2,
+      0.08 and 0.2 ms at level 3, where `'shift'` has 0.33 and 0.9. In float32 `'shift'` is ahead at
+      level 3 forward alone, 0.03 ms to 0.11, and not with its gradients, 0.4 to 0.3. Chosen when
+      the function is lowered, for the platform that it is lowered for.
 
     For several kernels on one signal, `jax.vmap` with `in_axes=(None, 0)` shares the signal.
 
