@@ -42,6 +42,7 @@ __all__ = [
     "map_rows",
     "mean",
     "num_devices",
+    "num_sharing",
     "pmap_step",
     "replicate",
     "say",
@@ -190,19 +191,34 @@ def usable_devices(batch_size: int) -> Sequence[jax.Device]:
         ValueError: if there are several processes and the devices do not divide the batch.
     """
     local = jax.local_devices()
-    if jax.process_count() == 1:
-        count = max(n for n in range(1, len(local) + 1) if batch_size % n == 0)
-        return local[:count]
-    devices = jax.device_count()
-    if batch_size % devices:
-        below = batch_size // devices * devices
-        works = [size for size in (below, below + devices) if size]
+    sharing = num_sharing(
+        batch_size, num_devices=jax.device_count(), num_processes=jax.process_count()
+    )
+    return local[: sharing // jax.process_count()]
+
+
+def num_sharing(batch_size: int, *, num_devices: int, num_processes: int) -> int:
+    """How many devices a batch is divided over.
+
+    Args:
+        batch_size: rows of the global batch.
+        num_devices: of all processes.
+        num_processes: of the job.
+
+    Raises:
+        ValueError: if there are several processes and the devices do not divide the batch.
+    """
+    if num_processes == 1:
+        return max(n for n in range(1, num_devices + 1) if batch_size % n == 0)
+    if batch_size % num_devices:
+        below = batch_size // num_devices * num_devices
+        works = [size for size in (below, below + num_devices) if size]
         raise ValueError(
-            f"a batch of {batch_size} rows cannot be shared by {devices} devices on "
-            f"{jax.process_count()} hosts: use a multiple of {devices}, such as "
+            f"a batch of {batch_size} rows cannot be shared by {num_devices} devices on "
+            f"{num_processes} hosts: use a multiple of {num_devices}, such as "
             f"{' or '.join(map(str, works))}."
         )
-    return local
+    return num_devices
 
 
 def host_rows(batch_size: int) -> slice:

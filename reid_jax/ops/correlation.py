@@ -13,8 +13,11 @@ __all__ = ["depthwise_cross_correlation"]
 
 METHODS = ("auto", "grouped_conv", "shift", "fft")
 
-Valid = Callable[[jax.Array, jax.Array], jax.Array]
-Gradient = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Zeros before and after the rows and the columns of a signal."""
+
+Form = Callable[[jax.Array, jax.Array, Padding], jax.Array]
+"""`form(signal, kernel, padding)`: the correlation where the kernel lies in the padded signal."""
 
 # Products that one fused loop of `shift` adds up: XLA stops fusing well at about 150 of them, and
 # one row of a kernel alone takes 8 times as long as two (jaxlib 0.10.2, CPU).
@@ -39,16 +42,17 @@ def depthwise_cross_correlation(
     The definition is `lax.conv_general_dilated` with the examples folded into the channels, one
     group a channel; the other methods give the same values and gradients:
 
-    * `'grouped_conv'`: the definition.
+    * `'grouped_conv'`: the definition; its gradients are two more such convolutions.
     * `'shift'`: a sum of shifted products. On a CPU the gradient of the grouped convolution takes
       hundreds of times as long.
     * `'fft'`: a product of spectra, for very large kernels.
     * `'auto'`: on a CPU `'shift'` or `'fft'` by the size of the kernel, as measured by
-      `experiments/benchmarks/correlation.py`; elsewhere `'grouped_conv'`. For 128 images of csn a
-      TPU's compiler estimates it at 0.51 ms forward at level 2, where `'shift'` has 6 GB to move,
-      and at 0.11 ms at level 3, where `'shift'` would take 0.03; its gradient takes that compiler
-      minutes. It is not measured on a GPU. Chosen when the function is lowered, for the platform
-      that it is lowered for.
+      `experiments/benchmarks/correlation.py`; elsewhere `'grouped_conv'`, which nobody has measured
+      on a TPU or a GPU. A TPU's compiler (`experiments/benchmarks/tpu_compile.py`) estimates for
+      128 images of csn in bfloat16, forward and with both gradients: 0.37 and 1.0 ms at level 2,
+      0.08 and 0.2 ms at level 3, where `'shift'` has 0.33 and 0.9. In float32 `'shift'` is ahead at
+      level 3 forward alone, 0.03 ms to 0.11, and not with its gradients, 0.4 to 0.3. Chosen when
+      the function is lowered, for the platform that it is lowered for.
 
     For several kernels on one signal, `jax.vmap` with `in_axes=(None, 0)` shares the signal.
 
@@ -86,15 +90,13 @@ def depthwise_cross_correlation(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _correlation(signal: jax.Array, kernel: jax.Array, method: str) -> jax.Array:
-    def by(valid: Valid) -> Valid:
-        return lambda signal, kernel: valid(_padded(signal, kernel), kernel)
+    def by(form: Form) -> Callable[..., jax.Array]:
+        return lambda signal, kernel: form(signal, kernel, _padding(kernel))
 
-    if method == "grouped_conv":
-        return _grouped_conv(signal, kernel)
     if method == "auto":
-        on_cpu = by(_fast_on_cpu(kernel))
-        return lax.platform_dependent(signal, kernel, cpu=on_cpu, default=_grouped_conv)
-    return by(VALID[method])(signal, kernel)
+        on_cpu, default = by(_fast_on_cpu(kernel)), by(_grouped_conv)
+        return lax.platform_dependent(signal, kernel, cpu=on_cpu, default=default)
+    return by(FORMS[method])(signal, kernel)
 
 
 def _forward(
@@ -107,46 +109,39 @@ def _backward(
     method: str, residuals: tuple[jax.Array, jax.Array], dy: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     # Both gradients are correlations again: of dy with the flipped kernel, and of signal with dy.
-    def by(valid: Valid) -> Gradient:
+    # The convolution's own derivative by its kernel groups the batch in place of the channels, for
+    # which a TPU's compiler takes minutes.
+    def by(form: Form) -> Callable[..., tuple[jax.Array, jax.Array]]:
         def gradient(
             signal: jax.Array, kernel: jax.Array, dy: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
-            dsignal = valid(_padded(dy, kernel, flipped=True), kernel[:, ::-1, ::-1])
-            return dsignal, valid(_padded(signal, kernel), dy)
+            rows, columns = _padding(kernel)
+            dsignal = form(dy, kernel[:, ::-1, ::-1], (rows[::-1], columns[::-1]))
+            return dsignal, form(signal, dy, (rows, columns))
 
         return gradient
 
-    def of_definition(
-        signal: jax.Array, kernel: jax.Array, dy: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        return jax.vjp(_grouped_conv, signal, kernel)[1](dy)
-
     signal, kernel = residuals
-    if method == "grouped_conv":
-        return of_definition(signal, kernel, dy)
     if method == "auto":
-        on_cpu = by(_fast_on_cpu(kernel))
-        return lax.platform_dependent(signal, kernel, dy, cpu=on_cpu, default=of_definition)
-    return by(VALID[method])(signal, kernel, dy)
+        on_cpu, default = by(_fast_on_cpu(kernel)), by(_grouped_conv)
+        return lax.platform_dependent(signal, kernel, dy, cpu=on_cpu, default=default)
+    return by(FORMS[method])(signal, kernel, dy)
 
 
 _correlation.defvjp(_forward, _backward)
 
 
-def _padding(size: int) -> tuple[int, int]:
-    """Zeros before and after the signal for a kernel of this size."""
-    return (size - 1) // 2, size // 2
+def _padding(kernel: jax.Array) -> Padding:
+    """Zeros around a signal with which the kernel gives a result of the signal's size."""
+    rows, columns = kernel.shape[1:3]
+    return ((rows - 1) // 2, rows // 2), ((columns - 1) // 2, columns // 2)
 
 
-def _padded(signal: jax.Array, kernel: jax.Array, *, flipped: bool = False) -> jax.Array:
-    """The signal with zeros around it for the kernel, or for the kernel upside down."""
-    rows, columns = (_padding(size)[:: -1 if flipped else 1] for size in kernel.shape[1:3])
-    zero = jnp.zeros((), signal.dtype)
-    around = [(low, high, 0) for low, high in (rows, columns)]
-    return lax.pad(signal, zero, [(0, 0, 0), *around, (0, 0, 0)])
+def _padded(signal: jax.Array, padding: Padding) -> jax.Array:
+    return jnp.pad(signal, ((0, 0), *padding, (0, 0)))
 
 
-def _grouped_conv(signal: jax.Array, kernel: jax.Array) -> jax.Array:
+def _grouped_conv(signal: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
     """The definition."""
     examples, height, width, channels = signal.shape
     rows, columns = kernel.shape[1:3]
@@ -155,15 +150,15 @@ def _grouped_conv(signal: jax.Array, kernel: jax.Array) -> jax.Array:
         signal.transpose(1, 2, 0, 3).reshape(1, height, width, groups),
         kernel.transpose(1, 2, 0, 3).reshape(rows, columns, 1, groups),
         (1, 1),
-        (_padding(rows), _padding(columns)),
+        padding,
         dimension_numbers=("NHWC", "HWIO", "NHWC"),
         feature_group_count=groups,
     )
-    return y.reshape(height, width, examples, channels).transpose(2, 0, 1, 3)
+    return y.reshape(*y.shape[1:3], examples, channels).transpose(2, 0, 1, 3)
 
 
-def _valid_shift(signal: jax.Array, kernel: jax.Array) -> jax.Array:
-    """[B, H - h + 1, W - w + 1, C]: the correlation where the kernel lies within the signal."""
+def _shift(signal: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    signal = _padded(signal, padding)
     rows, columns = kernel.shape[1:3]
     height, width = signal.shape[1] - rows + 1, signal.shape[2] - columns + 1
     num_loops = -(-rows * columns // PRODUCTS_PER_LOOP)
@@ -189,8 +184,8 @@ def _valid_shift(signal: jax.Array, kernel: jax.Array) -> jax.Array:
     return y.astype(dtype)
 
 
-def _valid_fft(signal: jax.Array, kernel: jax.Array) -> jax.Array:
-    """What `_valid_shift` gives."""
+def _fft(signal: jax.Array, kernel: jax.Array, padding: Padding) -> jax.Array:
+    signal = _padded(signal, padding)
     rows, columns = kernel.shape[1:3]
     height, width = signal.shape[1] - rows + 1, signal.shape[2] - columns + 1
     dtype = signal.dtype
@@ -216,8 +211,8 @@ def _fft_size(length: int) -> int:
         length += 1
 
 
-VALID = {"shift": _valid_shift, "fft": _valid_fft}
+FORMS: dict[str, Form] = {"grouped_conv": _grouped_conv, "shift": _shift, "fft": _fft}
 
 
-def _fast_on_cpu(kernel: jax.Array) -> Valid:
-    return _valid_fft if kernel.shape[1] * kernel.shape[2] >= FFT_POSITIONS else _valid_shift
+def _fast_on_cpu(kernel: jax.Array) -> Form:
+    return _fft if kernel.shape[1] * kernel.shape[2] >= FFT_POSITIONS else _shift

@@ -27,7 +27,15 @@ from reid_jax.training.state import TrainState, create_state
 from reid_jax.training.step import make_train_step, require_outputs, with_resident_images
 from reid_jax.versions import versions
 
-__all__ = ["example_images", "fit", "trained_on", "training_labels"]
+__all__ = [
+    "batch_shapes",
+    "example_images",
+    "fit",
+    "fits_on_device",
+    "fresh_state",
+    "trained_on",
+    "training_labels",
+]
 
 RESIDENT_BYTES = 4 * 2**30
 """Decoded training images up to this size stay on each device."""
@@ -98,12 +106,12 @@ def fit(
     devices = _devices(sampler.batch_size)
     for note in sampler.notes:
         parallel.say(note)
-    fresh_state = functools.partial(_fresh_state, model, optimizer, objective, preprocess, labels)
+    make = functools.partial(fresh_state, model, optimizer, objective, preprocess, labels)
     key = jax.random.key(seed)
     # On shapes first: that takes a second, and compiling the initialisers ten.
-    expected = jax.eval_shape(fresh_state, key)
-    require_outputs(model, objective, expected, _batch_shapes(preprocess, sampler))
-    state = fresh_state(key)
+    expected = jax.eval_shape(make, key)
+    require_outputs(model, objective, expected, batch_shapes(preprocess, sampler))
+    state = make(key)
 
     with contextlib.ExitStack() as stack:
         if workdir is None:
@@ -254,7 +262,7 @@ def _devices(batch_size: int) -> Any:
     return devices
 
 
-def _fresh_state(
+def fresh_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     objective: Objective,
@@ -262,6 +270,7 @@ def _fresh_state(
     labels: np.ndarray,
     key: jax.Array,
 ) -> TrainState:
+    """The state before the first step; the loss state is the objective's."""
     examples = example_images(model, preprocess.input_size)
     state = create_state(model, optimizer, *examples, key=key)
     apply = functools.partial(model.apply, train=False)
@@ -272,7 +281,7 @@ def _fresh_state(
     return dataclasses.replace(state, loss_state=objective.init(labels, dim))
 
 
-def _batch_shapes(preprocess: Preprocess, sampler: data.Sampler) -> dict[str, Any]:
+def batch_shapes(preprocess: Preprocess, sampler: data.Sampler) -> dict[str, Any]:
     """Shapes of a batch of two rows, with images as the network sees them."""
     rows = 2
     single = {
@@ -343,8 +352,13 @@ def _described(loss: Any) -> dict[str, Any]:
 # Images and refreshes --------------------------------------------------------------------------
 
 
+def fits_on_device(source: data.Source, size: tuple[int, int]) -> bool:
+    """Whether decoded images of this size stay on each device, and batches come without pixels."""
+    return len(source) * 3 * int(np.prod(size)) <= RESIDENT_BYTES
+
+
 def _resident_images(source: data.Source, size: tuple[int, int]) -> np.ndarray | None:
-    if len(source) * 3 * int(np.prod(size)) > RESIDENT_BYTES:
+    if not fits_on_device(source, size):
         return None
     return data.load_images(source, size, progress=parallel.is_main_process())
 

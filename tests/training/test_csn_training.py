@@ -180,6 +180,6 @@ def test_the_step_lowers_for_a_tpu_with_the_grouped_convolution():
     step = training.make_train_step(model, optimizer, objective(), preprocess=preprocess)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), (state, batch_at(0)))
     exported = jax.export.export(jax.jit(step), platforms=["tpu"])(*shapes)
-    # Both images' maps with three parts, at two levels: forward, and the gradient of the signal.
+    # Both images' maps with three parts, at two levels: forward, and both gradients.
     groups = f"feature_group_count = {2 * PAIRS * 6}"
-    assert exported.mlir_module().count(groups) == 2 * 2 * 3
+    assert exported.mlir_module().count(groups) == 2 * 3 * 3
