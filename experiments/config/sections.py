@@ -106,7 +106,10 @@ class Model(_Section):
     )
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        _is("what layers compute in; none: the type of the images and parameters, float32"),
+        _is(
+            "what layers compute in; parameters, statistics and losses are float32. none: bfloat16 "
+            "on a GPU or TPU and float32 on a CPU, from where a run begins to its end"
+        ),
     ] = None
     identification: Annotated[bool, _is("a head that tells the training identities apart")] = False
     verification: Annotated[
