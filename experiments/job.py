@@ -93,7 +93,8 @@ def run(job: Job) -> Results:
         embedder = EmbedsOnce.of(trained)
         found = protocol.evaluate(embedder, images.subsets, allow_overlap=job.allow_overlap)
         decision = measured(embedder, found, images)
-        devices = parallel.usable_devices(job.config.sampler.batch_size)
+        rows_of_a_part = job.config.sampler.batch_size // job.config.train.accumulate
+        devices = parallel.usable_devices(rows_of_a_part)
         results = results_of(
             job,
             found,
@@ -182,6 +183,7 @@ def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | 
         learning_rate=parts.learning_rate,
         initial=start,
         earlier=start.trainings,
+        num_parts=job.config.train.accumulate,
     )
     return embedder, start.facts
 

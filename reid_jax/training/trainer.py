@@ -61,6 +61,7 @@ def fit(
     initial: Callable[[Any], Any] | None = None,
     earlier: Sequence[Mapping[str, Any]] = (),
     monitor: str = "map_step",
+    num_parts: int = 1,
 ) -> Embedder:
     """Trains a network and returns it as an embedder. The same call resumes.
 
@@ -90,6 +91,8 @@ def fit(
         earlier: what the initial variables were trained on: `record["data"]` of those trainings,
             so that a test on their people is noticed too.
         monitor: the validation score of which the highest counts.
+        num_parts: of a batch that go through the network one after another, for less memory; see
+            `make_train_step`.
 
     Returns:
         The embedder, of the best state on validation, else of the last.
@@ -103,7 +106,7 @@ def fit(
     _require_fit(model, sampler, source, num_identities)
     scoring = scoring or Scoring()
     intervals = intervals or Intervals(validate_every=-(-num_steps // 10) if validation else 0)
-    devices = _devices(sampler.batch_size)
+    devices = _devices(sampler.batch_size, num_parts)
     for note in sampler.notes:
         parallel.say(note)
     make = functools.partial(fresh_state, model, optimizer, objective, preprocess, labels)
@@ -129,6 +132,7 @@ def fit(
                 "seed": seed,
                 "num_identities": num_identities,
                 "data": trained_on(source),
+                **({"num_parts": num_parts} if num_parts > 1 else {}),
             },
         )
         checkpoints = Checkpoints(place)
@@ -153,7 +157,12 @@ def fit(
             _write(place / TRAINING_FILE, record | {"embedder": embedder.as_json()})
 
         step: Callable[..., tuple[TrainState, dict[str, jax.Array]]] = make_train_step(
-            model, optimizer, objective, axis_name=parallel.AXIS, preprocess=preprocess
+            model,
+            optimizer,
+            objective,
+            axis_name=parallel.AXIS,
+            preprocess=preprocess,
+            num_parts=num_parts,
         )
         constants: tuple[Any, ...] = ()
         if images is not None:
@@ -252,11 +261,17 @@ def example_images(model: nn.Module, size: tuple[int, int]) -> list[np.ndarray]:
     return [np.zeros((1, *size, 3), np.float32)] * getattr(model, "num_images", 1)
 
 
-def _devices(batch_size: int) -> Any:
-    devices = parallel.usable_devices(batch_size)
+def _devices(batch_size: int, num_parts: int) -> Any:
+    if batch_size % num_parts:
+        raise ValueError(
+            f"a batch of {batch_size} rows has not {num_parts} equal parts: take a number of parts "
+            "that divides it"
+        )
+    devices = parallel.usable_devices(batch_size // num_parts)
     if len(devices) < jax.local_device_count():
+        part = f", in {num_parts} parts," if num_parts > 1 else ""
         parallel.say(
-            f"A batch of {batch_size} rows is divided over {len(devices)} of this host's "
+            f"A batch of {batch_size} rows{part} is divided over {len(devices)} of this host's "
             f"{jax.local_device_count()} devices, the largest number that divides it."
         )
     return devices
