@@ -184,6 +184,7 @@ def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | 
         initial=start,
         earlier=start.trainings,
         num_parts=job.config.train.accumulate,
+        steps_per_dispatch=job.config.train.steps_per_dispatch,
     )
     return embedder, start.facts
 

@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from reid_jax import parallel
 from reid_jax.keys import as_row_keys
@@ -17,7 +18,7 @@ from reid_jax.objectives import Objective
 from reid_jax.training.parts import gradients_in_parts
 from reid_jax.training.state import TrainState
 
-__all__ = ["make_train_step", "require_outputs", "with_resident_images"]
+__all__ = ["make_train_step", "require_outputs", "several_steps", "with_resident_images"]
 
 Batch = dict[str, jax.Array]
 Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
@@ -194,3 +195,19 @@ def with_resident_images(
         return train_step(state, batch | {name: images[row] for name, row in rows.items()})
 
     return step
+
+
+def several_steps(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Several steps as one program, for steps so short that starting them takes its time.
+
+    Args:
+        train_step: of `make_train_step` or `with_resident_images`.
+    Returns:
+        `steps(state, batches, *constants) -> (state, metrics)`, where the batches of N steps and
+        the metrics of them have a first axis N more.
+    """
+
+    def steps(state: TrainState, batches: Batch, *constants: Any) -> tuple[TrainState, Batch]:
+        return lax.scan(lambda state, batch: train_step(state, batch, *constants), state, batches)
+
+    return steps

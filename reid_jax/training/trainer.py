@@ -22,9 +22,14 @@ from reid_jax.embedder import FORMAT, TRAINING_FILE, Embedder, Scoring
 from reid_jax.files import differences, read_json, write_atomically
 from reid_jax.objectives import Objective
 from reid_jax.preprocess import Preprocess
-from reid_jax.training.loop import Intervals, train
+from reid_jax.training.loop import Intervals, Several, train
 from reid_jax.training.state import TrainState, create_state
-from reid_jax.training.step import make_train_step, require_outputs, with_resident_images
+from reid_jax.training.step import (
+    make_train_step,
+    require_outputs,
+    several_steps,
+    with_resident_images,
+)
 from reid_jax.versions import versions
 
 __all__ = [
@@ -62,6 +67,7 @@ def fit(
     earlier: Sequence[Mapping[str, Any]] = (),
     monitor: str = "map_step",
     num_parts: int = 1,
+    steps_per_dispatch: int = 1,
 ) -> Embedder:
     """Trains a network and returns it as an embedder. The same call resumes.
 
@@ -93,6 +99,8 @@ def fit(
         monitor: the validation score of which the highest counts.
         num_parts: of a batch that go through the network one after another, for less memory; see
             `make_train_step`.
+        steps_per_dispatch: that the devices take without the host in between, where nothing is due
+            after the first of them; for short steps.
 
     Returns:
         The embedder, of the best state on validation, else of the last.
@@ -168,6 +176,10 @@ def fit(
         if images is not None:
             step = with_resident_images(step)
             constants = (parallel.replicate(images, devices),)
+        several = None
+        if steps_per_dispatch > 1:
+            program = parallel.pmap_step(several_steps(step), devices)
+            several = Several(steps_per_dispatch, program)
         refresh, refresh_every = _refresh(
             objective, single, model, preprocess, labels, sampler, devices, constants
         )
@@ -202,6 +214,7 @@ def fit(
             monitor=monitor,
             refresh=refresh,
             refresh_every=refresh_every,
+            several=several,
         )
         if validation is not None and (best := checkpoints.restore_best(state)) is not None:
             final, best_step = best

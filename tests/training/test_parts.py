@@ -1,77 +1,22 @@
 """A batch in parts has the loss and the gradient of the whole, for losses that compare rows."""
 
 import functools
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 import tiny_methods
+from plain_network import Plain, PlainPairs
 
 from experiments import build
 from reid_jax import models, parallel, training
-from reid_jax.models.dropout import dropout
-from reid_jax.models.norm import BatchNorm
 from reid_jax.training import schedules
 from reid_jax.training.parts import gradients_in_parts
+from reid_jax.training.step import several_steps
 
-DIM = 6
 OPTIMIZER = schedules.sgd(lambda step: 0.05, momentum=0.9, weight_decay=5e-4)
-
-
-class Plain(nn.Module):
-    """A network of two layers, in which no row sees another."""
-
-    num_images = 1
-    takes_keys = True
-    scores_pairs = False
-
-    num_identities: int | None = None
-    dropout: float = 0.0
-    reweights: bool = False
-    batch_norm: bool = False
-    axis_name: str | None = None
-    num_streams: int = 1
-
-    @nn.compact
-    def __call__(self, image, *, train: bool, keys=None) -> dict[str, Any]:
-        maps = nn.tanh(nn.Dense(4, name="colours")(image / 64))
-        x = maps.mean((1, 2))
-        if self.batch_norm:
-            x = BatchNorm(axis_name=self.axis_name, name="bn")(x, train=train)
-        taps = {"map": maps, "embedding": nn.Dense(DIM, name="embedding")(x)}
-        if self.reweights:
-            taps["feature_weights"] = self.param("weights", nn.initializers.normal(1), (DIM,))
-            taps["embedding"] *= taps["feature_weights"]
-        if self.num_identities:
-            dropped = taps["embedding"]
-            if train and self.dropout:
-                dropped = dropout(dropped, self.dropout, keys)
-            taps["logits"] = nn.Dense(self.num_identities, name="identification")(dropped)
-        return taps
-
-
-class PlainPairs(nn.Module):
-    """What the objective of csn reads, of two layers."""
-
-    num_images = 2
-    takes_keys = False
-    scores_pairs = True
-
-    @nn.compact
-    def __call__(self, image_a, image_b, *, train: bool) -> dict[str, Any]:
-        del train
-        embed = Plain(name="embed")
-        a, b = (embed(image, train=True)["embedding"] for image in (image_a, image_b))
-        theta = nn.Dense(18, name="theta")
-        outputs = {"pair_logits": nn.Dense(2, name="match")((a - b) ** 2)}
-        for side, x in (("a", a), ("b", b)):
-            outputs[f"descriptor_{side}"] = x / jnp.linalg.norm(x, axis=1, keepdims=True)
-            outputs[f"theta2_{side}"] = theta(x).reshape(-1, 3, 6)
-        return outputs
 
 
 def network(config):
@@ -135,25 +80,27 @@ def with_batch_norm():
     return functools.partial(step_of, model, objective, num_parts=4), state
 
 
-def three_steps(step, state, shard=lambda batch: batch):
+def three_steps(step, state):
     for number in range(3):
-        state, metrics = step(state, shard(tiny.batch_at(number)))
+        state, metrics = step(state, tiny.batch_at(number))
     return jax.device_get((state, metrics))
 
 
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize("num_devices", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_devices_agree_on_parts(num_devices):
+def test_devices_agree_on_several_steps_in_parts(num_devices):
     made, state = with_batch_norm()
     wide = lambda leaf: leaf.astype("f8") if leaf.dtype == "f4" else leaf
     state = jax.tree.map(wide, state)
     expected = three_steps(jax.jit(made()), state)
     devices = jax.local_devices()[:num_devices]
-    ours = three_steps(
-        parallel.pmap_step(made(axis_name=parallel.AXIS), devices),
-        parallel.replicate(state, devices),
-        lambda batch: parallel.shard(batch, devices),
-    )
+    steps = several_steps(made(axis_name=parallel.AXIS))
+    batches = parallel.shard_several([tiny.batch_at(number) for number in range(3)], devices)
+    state, metrics = parallel.pmap_step(steps, devices)(parallel.replicate(state, devices), batches)
+    for leaf in jax.tree.leaves((state, metrics)):
+        for shard in leaf.addressable_shards:
+            np.testing.assert_array_equal(np.asarray(shard.data), np.asarray(leaf))
+    ours = jax.device_get((state, {name: value[-1] for name, value in metrics.items()}))
     tiny.assert_close(ours, expected, 1e-10)
 
 
