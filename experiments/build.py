@@ -84,7 +84,11 @@ def parts(config: Config, source: data.Source, *, seed: int) -> Parts:
         learning_rate=rate,
         preprocess=preprocess(config),
         num_steps=of.num_steps,
-        intervals=Intervals(**dataclasses.asdict(config.train)),
+        intervals=Intervals(
+            log_every=config.train.log_every,
+            checkpoint_every=config.train.checkpoint_every,
+            validate_every=config.train.validate_every,
+        ),
         scoring=scoring(config),
     )
 

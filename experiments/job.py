@@ -11,11 +11,11 @@ import numpy as np
 from etils import epath
 
 from experiments import build, provenance, sources, workdir
-from experiments.config import Config, as_dict
+from experiments.config import Config, as_dict, changed
 from experiments.papers import method_of, notes_of
 from experiments.start import Start, earlier_trainings
 from experiments.workdir import Numbers, Results
-from reid_jax import data, decide, parallel, report
+from reid_jax import data, decide, models, parallel, report
 from reid_jax.checkpoint import has_checkpoint
 from reid_jax.embedder import Embedder
 from reid_jax.evaluation import Decision
@@ -35,6 +35,7 @@ __all__ = [
     "results_of",
     "run",
     "train",
+    "with_dtype",
     "write_report",
 ]
 
@@ -75,6 +76,7 @@ def run(job: Job) -> Results:
         ValueError: if the work directory belongs to another run, or data, weights, protocol or
             batch size do not fit.
     """
+    job = with_dtype(job)
     # All that can be refused is refused before the training.
     protocol = build.protocol(job.config)
     protocol.check(build.embedder(job.config))
@@ -91,7 +93,8 @@ def run(job: Job) -> Results:
         embedder = EmbedsOnce.of(trained)
         found = protocol.evaluate(embedder, images.subsets, allow_overlap=job.allow_overlap)
         decision = measured(embedder, found, images)
-        devices = parallel.usable_devices(job.config.sampler.batch_size)
+        rows_of_a_part = job.config.sampler.batch_size // job.config.train.accumulate
+        devices = parallel.usable_devices(rows_of_a_part)
         results = results_of(
             job,
             found,
@@ -100,6 +103,7 @@ def run(job: Job) -> Results:
             num_devices=parallel.num_devices(devices),
             weights=weights,
             operating=decision and decision.as_json(),
+            dtype=job.config.model.dtype,
             num_parameters=sum(x.size for x in jax.tree.leaves(embedder.variables["params"])),
             reranked=_reranked(embedder, protocol, images.subsets, found),
         )
@@ -112,6 +116,23 @@ def run(job: Job) -> Results:
         write_report(job, protocol, images.subsets)
     parallel.barrier("results written")
     return results
+
+
+def with_dtype(job: Job) -> Job:
+    """The job with `model.dtype` settled: on whatever platform a run goes on, it keeps its own.
+
+    A run that begins takes what is usual on its platform, and its `config.json` has it from then
+    on. One of before there was a choice has none there, and is float32.
+    """
+    if job.config.model.dtype:
+        return job
+    if _is_started(job):
+        known = workdir.read_record(job.workdir)["config"]["model"].get("dtype")
+        return dataclasses.replace(job, config=changed(job.config, model={"dtype": known}))
+    dtype = models.usual_dtype()
+    if dtype != "float32":
+        parallel.say(f"Layers compute in {dtype}; --set model.dtype=float32 for all in float32.")
+    return dataclasses.replace(job, config=changed(job.config, model={"dtype": dtype}))
 
 
 def _reranked(
@@ -162,6 +183,8 @@ def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | 
         learning_rate=parts.learning_rate,
         initial=start,
         earlier=start.trainings,
+        num_parts=job.config.train.accumulate,
+        steps_per_dispatch=job.config.train.steps_per_dispatch,
     )
     return embedder, start.facts
 
@@ -182,7 +205,6 @@ def measured(embedder: Embedder, found: Evaluation, images: sources.Images) -> D
 
 def _claim(job: Job) -> None:
     """Makes sure that the work directory is this run's, and records what the run is."""
-    started = (job.workdir / "results.json").exists() or has_checkpoint(job.workdir)
     workdir.claim(
         job.workdir,
         {
@@ -194,8 +216,12 @@ def _claim(job: Job) -> None:
             "command": job.command,
             "data_dir": str(job.data_dir),
         },
-        started=started,
+        started=_is_started(job),
     )
+
+
+def _is_started(job: Job) -> bool:
+    return (job.workdir / "results.json").exists() or has_checkpoint(job.workdir)
 
 
 # Results ---------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
                 )
             if not name:
                 run = dataclasses.replace(run, workdir=run.workdir / f"seed_{run.seed}")
-            job.train(run, images)
+            job.train(job.with_dtype(run), images)
             parallel.barrier("tuned")
             records = read_metrics(run.workdir)
             finals.append([r["val_map_step"] for r in records if "val_map_step" in r][-1])

@@ -111,6 +111,7 @@ class Results:
     reranked: Annotated[
         Numbers | None, _is("metrics re-ranked by k-reciprocal neighbours; null: not measured")
     ] = None
+    dtype: Annotated[str | None, _is("what the layers computed in, from training to test")] = None
     num_parameters: Annotated[Count | None, _is("trainable values of the network")] = None
     num_repeats: Annotated[Count | None, _is("random galleries that were drawn")] = None
     num_left_out: Annotated[Count | None, _is("images that the protocol has no use for")] = None
@@ -244,7 +245,10 @@ def claim(workdir: epath.PathLike, record: Mapping[str, Any], *, started: bool) 
 
 
 def _compare(workdir: epath.PathLike, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    known, asked = ({name: record.get(name) for name in _IDENTITY} for record in (there, here))
+    known, asked = (
+        {name: record.get(name) for name in _IDENTITY} | {"config": _of_today(record["config"])}
+        for record in (there, here)
+    )
     if flattened(known).keys() != flattened(asked).keys():
         raise ValueError(f"{workdir} was made by another version of this program: {_AGAIN}.")
     differing = differences(known, asked)
@@ -254,6 +258,22 @@ def _compare(workdir: epath.PathLike, there: Mapping[str, Any], here: Mapping[st
             + "\n  ".join(differing)
             + "\nGive another --workdir, or delete that directory."
         )
+
+
+def _of_today(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a record, with the keys that were not there yet at their defaults."""
+    return dict(config) | {
+        name: {
+            **{
+                field.name: json.loads(json.dumps(field.default))
+                for field in dataclasses.fields(section)
+                if field.default is not dataclasses.MISSING
+            },
+            **config[name],
+        }
+        for name, section in sections.SECTIONS.items()
+        if isinstance(config.get(name), Mapping)
+    }
 
 
 def read_record(workdir: epath.PathLike) -> dict[str, Any]:

@@ -47,6 +47,7 @@ __all__ = [
     "replicate",
     "say",
     "shard",
+    "shard_several",
     "total",
     "usable_devices",
 ]
@@ -230,11 +231,27 @@ def host_rows(batch_size: int) -> slice:
 
 def shard(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Rows [B, ...] of this process, laid out [devices, B/devices, ...] and already on them."""
-    mesh = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec(AXIS))
-    return {
-        name: jax.device_put(value.reshape(len(devices), -1, *value.shape[1:]), mesh)
-        for name, value in batch.items()
+    return _put({name: _of_devices(value, devices) for name, value in batch.items()}, devices)
+
+
+def shard_several(
+    batches: Sequence[dict[str, np.ndarray]], devices: Sequence[jax.Device]
+) -> dict[str, Any]:
+    """The same of N batches at once, laid out [devices, N, B/devices, ...]."""
+    stacked = {
+        name: np.stack([_of_devices(batch[name], devices) for batch in batches], axis=1)
+        for name in batches[0]
     }
+    return _put(stacked, devices)
+
+
+def _of_devices(rows: np.ndarray, devices: Sequence[jax.Device]) -> np.ndarray:
+    return rows.reshape(len(devices), -1, *rows.shape[1:])
+
+
+def _put(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, Any]:
+    mesh = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec(AXIS))
+    return {name: jax.device_put(value, mesh) for name, value in batch.items()}
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

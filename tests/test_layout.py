@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUNDATION = {
     *("schema", "keys", "distances", "parallel", "ops", "files", "deviations", "versions"),
-    *("extras", "cpu"),
+    *("extras", "cpu", "compiled"),
 }
 MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained", "checkpoint"}
 ALLOWED = {
@@ -163,7 +163,7 @@ LATE_IMPORTS = {
     "reid_jax/cli/find.py": {"reid_jax"},
     "reid_jax/cli/same.py": {"reid_jax"},
     "reid_jax/cli/serve.py": {"reid_jax"},
-    "reid_jax/cli/train.py": {"jax", "reid_jax"},
+    "reid_jax/cli/train.py": {"reid_jax"},
     # An extra: a model is trained without a page where it is not installed.
     "reid_jax/recipes/running.py": {"reid_jax"},
     # PyTorch is not among our packages; a benchmark compares with it where it is installed.

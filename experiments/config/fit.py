@@ -33,16 +33,16 @@ _MAY_BE_NONE = ("reweighting_weight", "reweighting_level", "mean_rate", "scatter
 _OF_ALL = ("width", "dtype")
 _OF_RESNET = (
     *(*_OF_ALL, "stride", "pooling", "last_stride", "neck", "head_init_std"),
-    "freeze_batch_norm",
+    *("freeze_batch_norm", "remat"),
 )
 _OF_PLAIN = (*_OF_ALL, "pooling", "hidden_dropout")
 MODEL_KEYS: dict[str, tuple[str, ...]] = {
     "caffenet": _OF_PLAIN,
     "csn": (
         *(*_OF_ALL, "levels", "trunk", "sim_grid", "dividing", "attention", "ranking"),
-        *("correlation", "f4"),
+        *("correlation", "f4", "remat"),
     ),
-    "efficientnet_lite0": (*_OF_ALL, "last_stride", "neck", "head_init_std"),
+    "efficientnet_lite0": (*_OF_ALL, "last_stride", "neck", "head_init_std", "remat"),
     "nine_conv": (*_OF_ALL, "feature_reweighting", "test_statistics"),
     "resnet18": _OF_RESNET,
     "resnet50": _OF_RESNET,
@@ -70,6 +70,11 @@ def check(config: Any) -> None:
         raise ValueError(
             f"loss.center_rate=learning_rate belongs to batch_contrastive, and the objective is "
             f"{objective}: give a number"
+        )
+    if config.sampler.batch_size % config.train.accumulate:
+        raise ValueError(
+            f"sampler.batch_size={config.sampler.batch_size} has not "
+            f"train.accumulate={config.train.accumulate} equal parts: give a divisor of it"
         )
     if config.model.freeze_batch_norm and not (config.model.weights or config.model.start_from):
         raise ValueError(

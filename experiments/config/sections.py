@@ -106,7 +106,14 @@ class Model(_Section):
     )
     dtype: Annotated[
         Literal["float32", "bfloat16"] | None,
-        _is("what layers compute in; none: the type of the images and parameters, float32"),
+        _is(
+            "what layers compute in; parameters, statistics and losses are float32. none: bfloat16 "
+            "on a GPU or TPU and float32 on a CPU, from where a run begins to its end"
+        ),
+    ] = None
+    remat: Annotated[
+        bool | None,
+        _is("computes the inside of blocks again for the gradient: less memory, a third more work"),
     ] = None
     identification: Annotated[bool, _is("a head that tells the training identities apart")] = False
     verification: Annotated[
@@ -331,7 +338,15 @@ class Loss(_Section):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Train(_Section):
-    """How often a run writes, in steps."""
+    """How a step is computed, and how often a run writes, in steps."""
+
+    accumulate: Annotated[
+        One,
+        _is(
+            "parts of a batch that go through the network one after another, for less memory; "
+            "losses see the whole batch, batch norm each part"
+        ),
+    ] = 1
 
     log_every: Annotated[One, _is("steps from one line of the log to the next")]
     checkpoint_every: Annotated[One, _is("steps from one checkpoint to the next")]

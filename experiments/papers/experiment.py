@@ -27,7 +27,7 @@ __all__ = [
 _OF_A_SCORE = ("protocol", "test_mode", "distance_weight", "epsilon", "shortlist")
 _OF_NO_ROW = (
     *("width", "dtype", "weights", "stride", "correlation", "test_statistics"),
-    *("start_from", "start_exp"),
+    *("start_from", "start_exp", "remat"),
 )
 
 

@@ -11,7 +11,6 @@ are kept apart to choose the best state and to test it. The same command goes on
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from reid_jax.cli.arguments import at_least
@@ -53,15 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command; returns the exit status."""
     # Imported here: --help answers without JAX.
-    import jax
-
     from reid_jax import recipes, training
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update(
-            "jax_compilation_cache_dir", os.path.join(cache, "reid_jax", "compilation")
-        )
     try:
         recipes.train(
             arguments.data,

@@ -8,6 +8,7 @@ some gallery images, so that memory does not grow with the gallery.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterable
@@ -25,6 +26,7 @@ from reid_jax.evaluation.features import extract_features
 __all__ = ["ImageCache", "PairScorer", "cache_images", "similarity_score", "variables_fingerprint"]
 
 Parts = dict[str, jax.Array]
+Layout = tuple[tuple[str, tuple[int, ...], np.dtype], ...]
 
 LARGE_CACHE = 2**30
 """Bytes above which a cache says what it takes."""
@@ -88,25 +90,64 @@ class ImageCache:
     """
 
     rows: np.ndarray
-    layout: tuple[tuple[str, tuple[int, ...], np.dtype], ...]
+    layout: Layout
     checkpoint: str
 
     @property
     def columns(self) -> dict[str, slice]:
         """Where each part stands in a row."""
-        ends = np.cumsum([math.prod(shape) for _, shape, _ in self.layout]).tolist()
-        starts = [0, *ends[:-1]]
-        return {
-            name: slice(start, end)
-            for (name, *_), start, end in zip(self.layout, starts, ends, strict=True)
-        }
+        return _columns(self.layout)
 
     def parts(self, rows: jax.Array) -> Parts:
         """The parts [n, ...] in rows [n, D] of a cache."""
-        return {
-            name: rows[:, self.columns[name]].reshape(-1, *shape).astype(dtype)
-            for name, shape, dtype in self.layout
-        }
+        return _parts(rows, self.layout)
+
+
+def _columns(layout: Layout) -> dict[str, slice]:
+    ends = np.cumsum([math.prod(shape) for _, shape, _ in layout]).tolist()
+    starts = [0, *ends[:-1]]
+    return {
+        name: slice(start, end) for (name, *_), start, end in zip(layout, starts, ends, strict=True)
+    }
+
+
+def _parts(rows: jax.Array, layout: Layout) -> Parts:
+    columns = _columns(layout)
+    return {
+        name: rows[:, columns[name]].reshape(-1, *shape).astype(dtype)
+        for name, shape, dtype in layout
+    }
+
+
+# The functions of both are cached: each validation of a training has a cache and a scorer of its
+# own, and a function that is made anew would be compiled anew.
+@functools.lru_cache(maxsize=64)
+def _flat(embed: Callable[[Any, jax.Array], Parts]) -> Callable[[Any, jax.Array], jax.Array]:
+    """The parts of images, by name behind each other in rows [B, D]."""
+
+    def flat(variables: Any, images: jax.Array) -> jax.Array:
+        parts = embed(variables, images)
+        rows = [parts[name].reshape(len(images), -1) for name in sorted(parts)]
+        return jnp.concatenate([part.astype(jnp.float32) for part in rows], axis=1)
+
+    return flat
+
+
+@functools.lru_cache(maxsize=64)
+def _score_tiles(
+    score: Callable[[Any, Parts, Parts], jax.Array], layout: Layout, height: int, width: int
+) -> Callable[[Any, jax.Array], jax.Array]:
+    """The scores [n, height, width] of tiles of rows [n, height + width, D]."""
+
+    def score_tiles(variables: Any, images: jax.Array) -> jax.Array:
+        pairs = (
+            jnp.repeat(images[:, :height], width, axis=1),
+            jnp.tile(images[:, height:], (1, height, 1)),
+        )
+        sides = (_parts(rows.reshape(-1, rows.shape[-1]), layout) for rows in pairs)
+        return score(variables, *sides).reshape(-1, height, width)
+
+    return score_tiles
 
 
 def cache_images(
@@ -144,13 +185,8 @@ def cache_images(
     if size > LARGE_CACHE:
         parallel.say(f"The parts of {num_images:,} images take {size / 2**30:.1f} GiB of memory.")
 
-    def flat(variables: Any, images: jax.Array) -> jax.Array:
-        parts = embed(variables, images)
-        rows = [parts[name].reshape(len(images), -1).astype(jnp.float32) for name in names]
-        return jnp.concatenate(rows, axis=1)
-
     rows = extract_features(
-        flat,
+        _flat(embed),
         variables,
         batches,
         num_images=num_images,
@@ -335,15 +371,7 @@ class PairScorer:
     def _runner(self, height: int, width: int) -> Callable[[np.ndarray], jax.Array]:
         """`run(images [n, height + width, D]) -> [n, height, width]`, compiled once."""
         if (height, width) not in self._runners:
-
-            def score_tiles(variables: Any, images: jax.Array) -> jax.Array:
-                pairs = (
-                    jnp.repeat(images[:, :height], width, axis=1),
-                    jnp.tile(images[:, height:], (1, height, 1)),
-                )
-                sides = (self._cache.parts(rows.reshape(-1, rows.shape[-1])) for rows in pairs)
-                return self._score(variables, *sides).reshape(-1, height, width)
-
+            score_tiles = _score_tiles(self._score, self._cache.layout, height, width)
             self._runners[height, width] = parallel.map_rows(
                 score_tiles, self._variables, num_rows=1
             )

@@ -11,7 +11,7 @@ from reid_jax.models.csn import CSN, stripes
 from reid_jax.models.description import MODELS, build, describe, from_description
 from reid_jax.models.efficientnet_lite0 import EfficientNetLite0
 from reid_jax.models.expected import expected_variables, misfits
-from reid_jax.models.network import Network
+from reid_jax.models.network import Network, usual_dtype
 from reid_jax.models.nine_conv import NineConv
 from reid_jax.models.resnet import ResNet, resnet18, resnet50
 from reid_jax.models.siamese import Siamese, backbone_variables
@@ -38,4 +38,5 @@ __all__ = [
     "resnet50",
     "single_image",
     "stripes",
+    "usual_dtype",
 ]

@@ -20,6 +20,7 @@ from reid_jax.models.conv import NO_PADDING, Conv
 from reid_jax.models.network import check_image
 from reid_jax.models.norm import BatchNorm
 from reid_jax.models.pooling import ceil_padding, max_pool
+from reid_jax.models.remat import applied
 from reid_jax.ops import depthwise_cross_correlation, spatial_transform
 
 __all__ = ["CSN", "stripes"]
@@ -90,6 +91,8 @@ class CSN(nn.Module):
         axis_name: device axis over which the pairs are divided; None if all are here.
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
             image's and the parameters' dtypes.
+        remat: keeps for the gradient what goes into the nets alone, and computes the rest of it
+            again: less memory, and about a third more work.
     Deviation: the paper does not say where batch norm is; here after every convolution.
     """
 
@@ -109,6 +112,7 @@ class CSN(nn.Module):
     width: int = 96
     axis_name: str | None = None
     dtype: Any = None
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for field, known in (
@@ -191,7 +195,7 @@ class CSN(nn.Module):
             ValueError: if the images are too small; the message names the smallest size that works.
         """
         check_image(image, smallest=self.smallest_image, network="CSN")
-        maps = self.features(image, train=train)
+        maps = self._applied(self.features, image, train=train)
         taps = {}
         for level, size in self.part_sizes.items():
             x = maps[level]
@@ -199,7 +203,7 @@ class CSN(nn.Module):
             divided = jnp.stack([x[:, top:bottom] for top, bottom in bands], axis=1)
             rows = divided.reshape(-1, *divided.shape[2:])
             if self.attention == "stn":
-                theta = self.localisation[f"l{level}"](rows, train=train)
+                theta = self._applied(self.localisation[f"l{level}"], rows, train=train)
                 part = spatial_transform(rows, theta, out_size=(size, size))
                 taps[f"theta{level}"] = theta.reshape(-1, len(bands), 6)
             else:
@@ -209,7 +213,7 @@ class CSN(nn.Module):
             taps[f"part{level}"] = part.reshape(-1, len(bands), *part.shape[1:])
         if self.ranking:
             parts = {level: taps[f"part{level}"] for level in self.part_sizes}
-            taps["descriptor"] = self.ranking_net(parts, train=train)
+            taps["descriptor"] = self._applied(self.ranking_net, parts, train=train)
         return taps
 
     def score(self, parts_a: Parts, parts_b: Parts, *, train: bool = False) -> dict[str, jax.Array]:
@@ -244,8 +248,11 @@ class CSN(nn.Module):
                 sim = halve(sim)
             on_grid.append(sim)
         outputs["sim"] = jnp.concatenate(on_grid, axis=-1)
-        outputs["pair_logits"] = self.head(outputs["sim"], train=train)
+        outputs["pair_logits"] = self._applied(self.head, outputs["sim"], train=train)
         return outputs
+
+    def _applied(self, net: nn.Module, x: Any, *, train: bool) -> Any:
+        return applied(net, x, train=train, remat=self.remat)
 
 
 class Layers(nn.Module):

@@ -17,6 +17,7 @@ from reid_jax.models.conv import NO_PADDING, Conv, Padding
 from reid_jax.models.neck import embedding_and_logits
 from reid_jax.models.network import check_image
 from reid_jax.models.norm import BatchNorm
+from reid_jax.models.remat import applied
 
 __all__ = ["EfficientNetLite0"]
 
@@ -64,6 +65,8 @@ class EfficientNetLite0(nn.Module):
         num_streams: equal parts of the batch with batch statistics of their own.
         dtype: dtype of the layers' computation, such as bfloat16 on a TPU; None promotes the
             image's and the parameters' dtypes.
+        remat: keeps for the gradient what goes into the blocks alone, and computes the rest of it
+            again: less memory, and about a third more work.
     Deviation: no block is dropped at random in training (the weights were made with up to a fifth
         of them dropped). Padding where the map is halved is what TensorFlow's 'SAME' gives for
         even maps, whatever the map, as in the PyTorch code that the weights are for.
@@ -83,6 +86,7 @@ class EfficientNetLite0(nn.Module):
     axis_name: str | None = None
     num_streams: int = 1
     dtype: Any = None
+    remat: bool = False
 
     def __post_init__(self) -> None:
         if self.last_stride not in (1, 2):
@@ -108,7 +112,7 @@ class EfficientNetLite0(nn.Module):
             if stage == LAST_HALVING:
                 stride = self.last_stride
             for block in range(blocks):
-                x = InvertedResidual(
+                residual = InvertedResidual(
                     features=channels * self.width // WIDTH,
                     expansion=expansion,
                     kernel_size=size,
@@ -117,7 +121,8 @@ class EfficientNetLite0(nn.Module):
                     num_streams=self.num_streams,
                     dtype=self.dtype,
                     name=f"block{stage}{'abcd'[block]}",
-                )(x, train=train)
+                )
+                x = applied(residual, x, train=train, remat=self.remat)
             taps[f"block{stage}"] = x
         x = Conv(HEAD * self.width // WIDTH, (1, 1), dtype=self.dtype, name="head_conv")(x)
         taps["head"] = x = relu6(_batch_norm(self, "head_bn")(x, train=train))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-__all__ = ["IDENTIFICATION_HEAD", "NECK", "Network", "check_image"]
+__all__ = ["IDENTIFICATION_HEAD", "NECK", "Network", "check_image", "usual_dtype"]
 
 IDENTIFICATION_HEAD = "identification"
 """Name of the identification head among the parameters of every network that has one."""
@@ -42,6 +42,16 @@ class Network(Protocol):
 
     def clone(self, **fields: Any) -> Network:
         """The same network with other values of some of its fields."""
+
+
+def usual_dtype() -> str:
+    """What the layers of a network compute in where nobody says, by the platform that JAX runs on.
+
+    Returns:
+        "bfloat16" on an accelerator, whose matrix units are made for it, "float32" on a CPU. The
+        parameters, batch norm's statistics, embeddings, logits and losses are float32 with both.
+    """
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def check_image(image: jax.Array, *, smallest: tuple[int, int], network: str) -> None:

@@ -18,6 +18,7 @@ UNSET: dict[str, Any] = {
     "dropout": 0.0,
     "num_streams": 1,
     "axis_name": None,
+    "remat": False,
 }
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "preprocess",
     "sampler",
     "starting_network",
+    "with_dtype",
 ]
 
 Size = tuple[int, int]
@@ -108,6 +109,15 @@ def initial(start: StartingNetwork, model: nn.Module) -> Callable[[Any], Any] | 
         return {**variables, **changed}
 
     return begun
+
+
+def with_dtype(model: nn.Module, dtype: str) -> nn.Module:
+    """The network with layers that compute in another type; float32 leaves it as it is."""
+    if dtype == "float32":
+        return model
+    if isinstance(model, models.Siamese):
+        return model.clone(backbone=with_dtype(model.backbone, dtype))
+    return model.clone(dtype=jnp.dtype(dtype))
 
 
 # Recipes ---------------------------------------------------------------------------------------

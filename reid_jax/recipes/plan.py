@@ -17,10 +17,17 @@ RESERVE = 0.9  # a machine may become slower
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How long is trained, and how often validated."""
+    """What a training keeps to from where it begins, also on another machine.
+
+    Attributes:
+        num_steps: its length.
+        validate_every: steps from one validation to the next.
+        dtype: what layers compute in; parameters and losses are float32.
+    """
 
     num_steps: int
     validate_every: int
+    dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reid_jax import data, decide, parallel
+from reid_jax import data, decide, models, parallel
 from reid_jax.data import Source
 from reid_jax.embedder import Embedder
 from reid_jax.files import differences, read_json, write_atomically
@@ -123,7 +123,8 @@ def train(
     for note in division.notes:
         parallel.say(note)
     start = methods.starting_network()
-    arguments = _arguments(method, start, division.train, size=size, seed=seed)
+    dtype = plan.dtype if plan else models.usual_dtype()
+    arguments = _arguments(method, start, division.train, size=size, dtype=dtype, seed=seed)
     division = _remembering(division, arguments["preprocess"].size)
     arguments["source"] = division.train
     protocol = PROTOCOLS["single-query"]
@@ -139,6 +140,7 @@ def train(
         plan = _planned(
             method, arguments, division, length, fine_tuning, began, None if num_steps else minutes
         )
+        plan = dataclasses.replace(plan, dtype=dtype)
         write_atomically(
             directory / PLAN_FILE,
             json.dumps({"request": request, "plan": dataclasses.asdict(plan)}, indent=2) + "\n",
@@ -238,6 +240,7 @@ def _arguments(
     train: Source,
     *,
     size: tuple[int, int] | None,
+    dtype: str,
     seed: int,
 ) -> dict[str, Any]:
     """The arguments of `fit` but for its length."""
@@ -250,7 +253,7 @@ def _arguments(
         f"{chosen[0]}x{chosen[1]}"
         f"\n{network if method.own_network else start.note}"
     )
-    model = method.model(start, num_identities)
+    model = methods.with_dtype(method.model(start, num_identities), dtype)
     return {
         "model": model,
         "initial": None if method.own_network else methods.initial(start, model),

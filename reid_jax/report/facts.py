@@ -29,6 +29,7 @@ _HEADINGS = {
     "steps": "Steps",
     "weights": "Initial weights",
     "num_devices": "Devices",
+    "dtype": "Layers compute in",
     "machine": "Machine",
     "versions": "Versions",
     "commit": "Git commit",
@@ -51,7 +52,7 @@ _SHOWN_ELSEWHERE = {
     "num_parameters",
     "reranked",
 }
-_MAY_BE_ABSENT = {"partition", "split", "num_repeats", "num_left_out"}
+_MAY_BE_ABSENT = {"partition", "split", "dtype", "num_repeats", "num_left_out"}
 
 
 def words(value: object) -> str:

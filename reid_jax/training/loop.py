@@ -8,7 +8,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ from reid_jax.checkpoint import Checkpoints
 from reid_jax.training.logs import MetricsLog
 from reid_jax.training.state import TrainState
 
-__all__ = ["Intervals", "NonFiniteLossError", "StoppedError", "train"]
+__all__ = ["Intervals", "NonFiniteLossError", "Several", "StoppedError", "train"]
 
 
 class NonFiniteLossError(RuntimeError):
@@ -45,6 +45,18 @@ class Intervals:
     validate_every: int = 0
 
 
+class Several(NamedTuple):
+    """Steps that the devices take without the host in between.
+
+    Attributes:
+        num_steps: how many, where nothing is due between them.
+        step: `reid_jax.parallel.pmap_step` of `several_steps`.
+    """
+
+    num_steps: int
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+
+
 def train(
     state: TrainState,
     step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
@@ -62,6 +74,7 @@ def train(
     monitor: str = "map_step",
     refresh: Callable[[TrainState], Any] | None = None,
     refresh_every: int | None = 1,
+    several: Several | None = None,
 ) -> TrainState:
     """Trains from the newest checkpoint, or from `state` if there is none, to the last step.
 
@@ -84,6 +97,7 @@ def train(
             step will donate it.
         refresh_every: steps from one `refresh` to the next, the first before step 0; None for
             that one alone.
+        several: takes steps between which nothing of all this is due; `step` takes the others.
     Returns:
         The state after the last step, on the host.
     Raises:
@@ -103,7 +117,8 @@ def train(
     log = MetricsLog(workdir, first_step=first_step) if main else None
     best_score = checkpoints.best_score() if validate is not None else None
     state = parallel.replicate(state, devices)
-    pending: list[dict[str, jax.Array]] = []
+    due = (*dataclasses.astuple(intervals), (refresh_every or num_steps) if refresh else 0)
+    pending: list[tuple[int, dict[str, jax.Array]]] = []
     saved_step = first_step if restored is not None else None
     with contextlib.ExitStack() as stack:
         if log is not None:
@@ -122,24 +137,32 @@ def train(
         clock = started = time.perf_counter()
         waited = waited_before = 0.0
         iterator = batches(first_step)
-        for number in range(first_step, num_steps):
+        done = first_step
+        while done < num_steps:
+            number = done
             if refresh is not None and number % (refresh_every or num_steps) == 0:
                 state = dataclasses.replace(state, loss_state=refresh(state))
             asked = time.perf_counter()
-            batch = parallel.shard(next(iterator), devices)
+            if several is not None and nothing_due(number, several.num_steps, num_steps, due):
+                taken, take = several
+                given = [next(iterator) for _ in range(taken)]
+                batch = parallel.shard_several(given, devices)
+            else:
+                taken, take = 1, step
+                batch = parallel.shard(next(iterator), devices)
             waited += time.perf_counter() - asked
-            state, metrics = step(state, batch, *constants)
-            pending.append(metrics)
-            bar.update(images_per_step)
-            done = number + 1
+            state, metrics = take(state, batch, *constants)
+            pending.append((taken, metrics))
+            bar.update(taken * images_per_step)
+            done = number + taken
             last = done == num_steps
             stopping = bool(stop_requested)
             save = last or stopping or done % intervals.checkpoint_every == 0
             check = intervals.validate_every and done % intervals.validate_every == 0
             if save or check or done % intervals.log_every == 0:
-                records = _records(pending, done - len(pending), learning_rate)
+                records = _records(pending, done, learning_rate)
                 elapsed, clock = time.perf_counter() - clock, time.perf_counter()
-                records[-1]["images_per_second"] = len(pending) * images_per_step / elapsed
+                records[-1]["images_per_second"] = len(records) * images_per_step / elapsed
                 records[-1]["data_wait"] = (waited - waited_before) / elapsed
                 waited_before = waited
                 bar.set_postfix(loss=f"{records[-1]['loss']:.3f}", refresh=False)
@@ -152,7 +175,7 @@ def train(
                 scores = validate(state)
                 score = scores[monitor]
                 if log is not None:
-                    log.write({"step": number, **{f"val_{k}": v for k, v in scores.items()}})
+                    log.write({"step": done - 1, **{f"val_{k}": v for k, v in scores.items()}})
                 if best_score is None or score > best_score:
                     best_score = score
                     checkpoints.save(state, done, kind="best", score=score)
@@ -174,14 +197,25 @@ def train(
     return jax.device_get(state)
 
 
+def nothing_due(number: int, count: int, num_steps: int, due: Sequence[int]) -> bool:
+    """Whether `count` steps from `number` on end before, or where, something is due."""
+    last = number + count - 1
+    return last < num_steps and all(number // every == last // every for every in due if every)
+
+
 def _records(
-    pending: list[dict[str, jax.Array]],
-    first: int,
+    pending: list[tuple[int, dict[str, jax.Array]]],
+    done: int,
     learning_rate: Callable[[int], Any] | None,
 ) -> list[dict[str, Any]]:
+    """A record of each of the steps before `done` that `pending` holds."""
+    single: list[dict[str, Any]] = []
+    for taken, metrics in jax.device_get(pending):
+        rows = {name: np.reshape(value, taken) for name, value in metrics.items()}
+        single += [{name: row[i] for name, row in rows.items()} for i in range(taken)]
     records = []
-    for step, metrics in enumerate(jax.device_get(pending), start=first):
-        record = {"step": step, **{name: float(value) for name, value in metrics.items()}}
+    for step, values in enumerate(single, start=done - len(single)):
+        record = {"step": step, **{name: float(value) for name, value in values.items()}}
         if learning_rate is not None:
             record["learning_rate"] = float(learning_rate(step))
         records.append(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -9,13 +10,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from reid_jax import parallel
 from reid_jax.keys import as_row_keys
 from reid_jax.objectives import Objective
+from reid_jax.training.parts import gradients_in_parts
 from reid_jax.training.state import TrainState
 
-__all__ = ["make_train_step", "require_outputs", "with_resident_images"]
+__all__ = ["make_train_step", "require_outputs", "several_steps", "with_resident_images"]
 
 Batch = dict[str, jax.Array]
 Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
@@ -28,6 +31,7 @@ def make_train_step(
     *,
     axis_name: str | None = None,
     preprocess: Preprocess | None = None,
+    num_parts: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds `train_step(state, batch) -> (state, metrics)`.
 
@@ -41,6 +45,9 @@ def make_train_step(
         objective: of `reid_jax.objectives`; its loss is that of the global batch.
         axis_name: device axis of the step, or None.
         preprocess: `preprocess(images, keys [B]) -> images`, augmentation and normalisation.
+        num_parts: of a batch that go through the network one after another, for less memory, see
+            `gradients_in_parts`. The loss is that of the whole batch; batch norm has the statistics
+            of each part, and its running averages move once a step, by the mean over the parts.
     Returns:
         The step. Its metrics are the objective's, `loss` and `gradient_norm`, all over the
         global batch. A row's augmentation and dropout depend on `batch["key"]` alone, as two
@@ -63,31 +70,37 @@ def make_train_step(
             image = preprocess(image, augment_keys)
         return image, {"keys" + suffix: dropout_keys} if takes_keys else {}
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        suffixes = ("_a", "_b") if "image_a" in batch else ("",)
-        inputs = [model_inputs(batch, suffix) for suffix in suffixes]
+    def outputs_of(
+        params: Any, rows: Batch, *, batch_stats: Any
+    ) -> tuple[dict[str, jax.Array], Any]:
+        """The network's outputs of some rows of a batch, and its running averages after them."""
+        suffixes = ("_a", "_b") if "image_a" in rows else ("",)
+        inputs = [model_inputs(rows, suffix) for suffix in suffixes]
         images = [
             x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(float) for x, _ in inputs
         ]
         keys: dict[str, Any] = {
             name: value for _, stream in inputs for name, value in stream.items()
         }
+        variables = {"params": params} | ({"batch_stats": batch_stats} if batch_stats else {})
+        outputs, changed = model.apply(
+            variables, *images, train=True, mutable=["batch_stats"], **keys
+        )
+        return outputs, changed.get("batch_stats", batch_stats)
 
-        def global_loss(params: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": params}
-            if state.batch_stats:
-                variables["batch_stats"] = state.batch_stats
-            outputs, changed = model.apply(
-                variables, *images, train=True, mutable=["batch_stats"], **keys
-            )
-            loss, (loss_state, metrics) = objective.loss(
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        def global_loss(outputs: dict[str, jax.Array]) -> tuple[jax.Array, Any]:
+            return objective.loss(
                 _Outputs(outputs), _Rows(batch), state.loss_state, axis_name=axis_name
             )
-            return loss, (changed.get("batch_stats", state.batch_stats), loss_state, metrics)
 
-        (loss, (batch_stats, loss_state, metrics)), gradients = jax.value_and_grad(
-            global_loss, has_aux=True
-        )(state.params)
+        (loss, (loss_state, metrics)), batch_stats, gradients = gradients_in_parts(
+            functools.partial(outputs_of, batch_stats=state.batch_stats),
+            global_loss,
+            state.params,
+            batch,
+            num_parts=num_parts,
+        )
         gradients = parallel.cross_mean(gradients, axis_name=axis_name)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         next_state = TrainState(
@@ -182,3 +195,19 @@ def with_resident_images(
         return train_step(state, batch | {name: images[row] for name, row in rows.items()})
 
     return step
+
+
+def several_steps(train_step: Callable[..., Any]) -> Callable[..., Any]:
+    """Several steps as one program, for steps so short that starting them takes its time.
+
+    Args:
+        train_step: of `make_train_step` or `with_resident_images`.
+    Returns:
+        `steps(state, batches, *constants) -> (state, metrics)`, where the batches of N steps and
+        the metrics of them have a first axis N more.
+    """
+
+    def steps(state: TrainState, batches: Batch, *constants: Any) -> tuple[TrainState, Batch]:
+        return lax.scan(lambda state, batch: train_step(state, batch, *constants), state, batches)
+
+    return steps

@@ -22,9 +22,14 @@ from reid_jax.embedder import FORMAT, TRAINING_FILE, Embedder, Scoring
 from reid_jax.files import differences, read_json, write_atomically
 from reid_jax.objectives import Objective
 from reid_jax.preprocess import Preprocess
-from reid_jax.training.loop import Intervals, train
+from reid_jax.training.loop import Intervals, Several, train
 from reid_jax.training.state import TrainState, create_state
-from reid_jax.training.step import make_train_step, require_outputs, with_resident_images
+from reid_jax.training.step import (
+    make_train_step,
+    require_outputs,
+    several_steps,
+    with_resident_images,
+)
 from reid_jax.versions import versions
 
 __all__ = [
@@ -61,6 +66,8 @@ def fit(
     initial: Callable[[Any], Any] | None = None,
     earlier: Sequence[Mapping[str, Any]] = (),
     monitor: str = "map_step",
+    num_parts: int = 1,
+    steps_per_dispatch: int = 1,
 ) -> Embedder:
     """Trains a network and returns it as an embedder. The same call resumes.
 
@@ -90,6 +97,10 @@ def fit(
         earlier: what the initial variables were trained on: `record["data"]` of those trainings,
             so that a test on their people is noticed too.
         monitor: the validation score of which the highest counts.
+        num_parts: of a batch that go through the network one after another, for less memory; see
+            `make_train_step`.
+        steps_per_dispatch: that the devices take without the host in between, where nothing is due
+            after the first of them; for short steps.
 
     Returns:
         The embedder, of the best state on validation, else of the last.
@@ -103,7 +114,7 @@ def fit(
     _require_fit(model, sampler, source, num_identities)
     scoring = scoring or Scoring()
     intervals = intervals or Intervals(validate_every=-(-num_steps // 10) if validation else 0)
-    devices = _devices(sampler.batch_size)
+    devices = _devices(sampler.batch_size, num_parts)
     for note in sampler.notes:
         parallel.say(note)
     make = functools.partial(fresh_state, model, optimizer, objective, preprocess, labels)
@@ -129,6 +140,7 @@ def fit(
                 "seed": seed,
                 "num_identities": num_identities,
                 "data": trained_on(source),
+                **({"num_parts": num_parts} if num_parts > 1 else {}),
             },
         )
         checkpoints = Checkpoints(place)
@@ -153,12 +165,21 @@ def fit(
             _write(place / TRAINING_FILE, record | {"embedder": embedder.as_json()})
 
         step: Callable[..., tuple[TrainState, dict[str, jax.Array]]] = make_train_step(
-            model, optimizer, objective, axis_name=parallel.AXIS, preprocess=preprocess
+            model,
+            optimizer,
+            objective,
+            axis_name=parallel.AXIS,
+            preprocess=preprocess,
+            num_parts=num_parts,
         )
         constants: tuple[Any, ...] = ()
         if images is not None:
             step = with_resident_images(step)
             constants = (parallel.replicate(images, devices),)
+        several = None
+        if steps_per_dispatch > 1:
+            program = parallel.pmap_step(several_steps(step), devices)
+            several = Several(steps_per_dispatch, program)
         refresh, refresh_every = _refresh(
             objective, single, model, preprocess, labels, sampler, devices, constants
         )
@@ -193,6 +214,7 @@ def fit(
             monitor=monitor,
             refresh=refresh,
             refresh_every=refresh_every,
+            several=several,
         )
         if validation is not None and (best := checkpoints.restore_best(state)) is not None:
             final, best_step = best
@@ -252,11 +274,17 @@ def example_images(model: nn.Module, size: tuple[int, int]) -> list[np.ndarray]:
     return [np.zeros((1, *size, 3), np.float32)] * getattr(model, "num_images", 1)
 
 
-def _devices(batch_size: int) -> Any:
-    devices = parallel.usable_devices(batch_size)
+def _devices(batch_size: int, num_parts: int) -> Any:
+    if batch_size % num_parts:
+        raise ValueError(
+            f"a batch of {batch_size} rows has not {num_parts} equal parts: take a number of parts "
+            "that divides it"
+        )
+    devices = parallel.usable_devices(batch_size // num_parts)
     if len(devices) < jax.local_device_count():
+        part = f", in {num_parts} parts," if num_parts > 1 else ""
         parallel.say(
-            f"A batch of {batch_size} rows is divided over {len(devices)} of this host's "
+            f"A batch of {batch_size} rows{part} is divided over {len(devices)} of this host's "
             f"{jax.local_device_count()} devices, the largest number that divides it."
         )
     return devices

@@ -26,7 +26,7 @@ RESULT_KEYS = {
     *("fingerprint", "scale", "seed", "command", "commit", "versions", "machine"),
     *("steps", "num_devices", "weights", "num_query", "num_gallery", "num_valid_queries"),
     *("trained_on", "partition", "split"),
-    *("metrics", "intervals", "paper", "operating", "num_parameters", "reranked"),
+    *("metrics", "intervals", "paper", "operating", "num_parameters", "reranked", "dtype"),
 }
 
 
@@ -53,6 +53,7 @@ def test_a_run_leaves_all_that_it_promises(finished):
     assert results["protocol"] == "single-query"
     assert results["num_devices"] == 8
     assert results["weights"] is None
+    assert results["dtype"] == "float32"  # on a CPU
     assert results["paper"]["rank1"] == 0.8640
     metrics = results["metrics"]
     assert set(metrics) == {

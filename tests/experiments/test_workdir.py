@@ -305,6 +305,16 @@ def test_a_record_with_other_keys_is_of_another_version(tmp_path):
         workdir.claim(tmp_path, record(), started=True)
 
 
+def test_a_record_of_before_a_key_was_there_counts_as_with_its_default(tmp_path):
+    config = {"train": {"log_every": 5, "checkpoint_every": 9}}
+    workdir.claim(tmp_path, record(config=config), started=False)
+    grown = {"train": {**config["train"], "validate_every": 0}}
+    workdir.claim(tmp_path, record(config=grown), started=True)
+    grown["train"]["validate_every"] = 3
+    with pytest.raises(ValueError, match=r"config\.train\.validate_every: 0 there, 3 here"):
+        workdir.claim(tmp_path, record(config=grown), started=True)
+
+
 def test_provenance_names_commit_versions_and_machine():
     assert provenance.commit()
     assert {"python", "jax", "numpy", "reid_jax"} <= provenance.versions().keys()

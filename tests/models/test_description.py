@@ -15,14 +15,14 @@ from reid_jax import models
 OPTIONS = {
     "resnet18": [
         {"num_identities": 7, "dropout": 0.5, "stride": "caffe", "pooling": "max", "width": 16},
-        {"head_init_std": None, "num_streams": 2, "dtype": jnp.bfloat16},
+        {"head_init_std": None, "num_streams": 2, "dtype": jnp.bfloat16, "remat": True},
     ],
     "resnet50": [
         {"head_init_std": 0.1, "dtype": jnp.dtype("float32"), "last_stride": 1, "neck": True}
     ],
     "efficientnet_lite0": [
         {"num_identities": 7, "dropout": 0.5, "last_stride": 1, "width": 16, "neck": True},
-        {"head_init_std": 0.1, "num_streams": 2, "dtype": jnp.bfloat16},
+        {"head_init_std": 0.1, "num_streams": 2, "dtype": jnp.bfloat16, "remat": True},
     ],
     "vgg16": [{"hidden_dropout": 0.25, "pooling": "max", "width": 8, "dtype": np.float16}],
     "caffenet": [{"num_identities": 3, "dropout": 0.5, "width": 12}, {"num_streams": 2}],
@@ -30,6 +30,7 @@ OPTIONS = {
     "csn": [
         {"levels": "l2l3l4", "trunk": "table5", "dividing": False, "f4": 2, "width": 12},
         {"sim_grid": "20x8", "attention": "center_crop", "ranking": False, "correlation": "fft"},
+        {"remat": True},
     ],
 }
 
@@ -38,7 +39,7 @@ def single_networks():
     for name in models.MODELS:
         for options in [{}, *OPTIONS[name]]:
             yield models.build(name, **options)
-    yield models.ResNet(blocks=(1, 1), bottleneck=False, freeze_batch_norm=True)
+    yield models.ResNet(blocks=(1, 1), bottleneck=False, freeze_batch_norm=True, remat=True)
     yield models.ResNet(blocks=(2, 2, 2, 2), bottleneck=True, width=8, dtype=jnp.bfloat16)
 
 
