@@ -347,7 +347,9 @@ class Train(_Section):
             "losses see the whole batch, batch norm each part"
         ),
     ] = 1
-
+    steps_per_dispatch: Annotated[
+        One, _is("steps that devices take without the host in between, unless something is due")
+    ] = 1
     log_every: Annotated[One, _is("steps from one line of the log to the next")]
     checkpoint_every: Annotated[One, _is("steps from one checkpoint to the next")]
     validate_every: Annotated[
