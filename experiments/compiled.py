@@ -146,7 +146,12 @@ def _training_step(config: Config, devices: Sequence[Any]) -> Program:
         jax.random.key(0),
     )
     step: Callable[..., Any] = training.make_train_step(
-        made.model, made.optimizer, made.objective, axis_name=parallel.AXIS, preprocess=seen
+        made.model,
+        made.optimizer,
+        made.objective,
+        axis_name=parallel.AXIS,
+        preprocess=seen,
+        num_parts=config.train.accumulate,
     )
     batch = {
         name: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
@@ -165,7 +170,8 @@ def _training_step(config: Config, devices: Sequence[Any]) -> Program:
     else:
         batch |= images
     hosts = len({device.process_index for device in devices})
-    chips = parallel.num_sharing(size, num_devices=len(devices), num_processes=hosts)
+    part = size // config.train.accumulate
+    chips = parallel.num_sharing(part, num_devices=len(devices), num_processes=hosts)
     mesh = Mesh(np.array(devices[:chips]), (parallel.AXIS,))
     body = jax.shard_map(
         step,

@@ -21,7 +21,7 @@ from experiments.job import Job
 from experiments.options import RunOptions
 from experiments.papers import EXPERIMENTS, build_config, paper_row, slug
 from experiments.workdir import Results
-from reid_jax import compiled, cpu, data, parallel, report
+from reid_jax import compilation, cpu, data, parallel, report
 from reid_jax.training import NonFiniteLossError, StoppedError
 
 __all__ = [
@@ -276,7 +276,7 @@ def prepare_jax() -> None:
     """Joins the processes of the job, uses all cores and keeps what is compiled."""
     cpu.prepare()
     parallel.initialize()
-    compiled.keep_compiled()
+    compilation.keep_compiled()
 
 
 def exit_status(program: Callable[[], Any]) -> int:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 FOUNDATION = {
     *("schema", "keys", "distances", "parallel", "ops", "files", "deviations", "versions"),
-    *("extras", "cpu", "compiled"),
+    *("extras", "cpu", "compilation"),
 }
 MIDDLE = {"augment", "models", "losses", "data", "evaluation", "pretrained", "checkpoint"}
 ALLOWED = {

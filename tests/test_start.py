@@ -12,7 +12,7 @@ from PIL import Image
 from plain_network import Plain
 
 import reid_jax as rj
-from reid_jax import compiled, data, evaluation, objectives, protocols
+from reid_jax import compilation, data, evaluation, objectives, protocols
 from reid_jax.training import Intervals, schedules
 
 ROOT = Path(__file__).parents[1]
@@ -131,14 +131,14 @@ def test_what_is_compiled_is_kept_where_nobody_says_otherwise(monkeypatch, tmp_p
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.delenv(name, raising=False)
     try:
-        compiled.keep_compiled()
+        compilation.keep_compiled()
         directory = os.path.join(tmp_path, "reid_jax", "compilation")
-        assert [jax.config.values[key] for key in keys] == [directory, compiled.LEAST_SECONDS]
+        assert [jax.config.values[key] for key in keys] == [directory, compilation.LEAST_SECONDS]
         jax.config.update(keys[0], "elsewhere")
         jax.config.update(keys[1], 7.0)
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "elsewhere")
         monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "7")
-        compiled.keep_compiled()
+        compilation.keep_compiled()
         assert [jax.config.values[key] for key in keys] == ["elsewhere", 7.0]
     finally:
         for key, value in zip(keys, before, strict=True):

@@ -67,10 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command.add_arguments(parser)
     parsed = parser.parse_args(arguments[1:])
     # Here, so that --help answers without JAX.
-    from reid_jax import compiled, cpu
+    from reid_jax import compilation, cpu
 
     cpu.prepare()
-    compiled.keep_compiled()
+    compilation.keep_compiled()
     try:
         return command.run(parsed)
     except (OSError, ValueError, ModuleNotFoundError) as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 from typing import Any
 
 import flax.linen as nn
@@ -55,17 +55,21 @@ def create_state(
         key: for the initial parameters.
         loss_state: the objective's initial state.
     """
+
+    def fresh(key: jax.Array, *images: jax.Array) -> TrainState:
+        variables = model.init(key, *images, train=False)
+        params = variables["params"]
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=variables.get("batch_stats", {}),
+            opt_state=optimizer.init(params),
+            loss_state=None,
+        )
+
     # Random numbers of many shapes take XLA's CPU compiler ten seconds to optimise, and are drawn
     # once. A function that is being traced takes no options.
     plain = jax.default_backend() != "cpu" or isinstance(key, jax.core.Tracer)
     options = None if plain else {"xla_backend_optimization_level": 0}
-    init = jax.jit(functools.partial(model.init, train=False), compiler_options=options)
-    variables = init(key, *images)
-    params = variables["params"]
-    return TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
-        loss_state=loss_state,
-    )
+    state = jax.jit(fresh, compiler_options=options)(key, *images)
+    return dataclasses.replace(state, loss_state=loss_state)

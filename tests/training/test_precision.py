@@ -138,7 +138,7 @@ def accuracy_after(dtype, seed, steps):
     losses = []
     for _ in range(steps):
         labels = rng.integers(0, tiny.IDENTITIES, tiny.BATCH)
-        images = rng.normal(size=(tiny.BATCH, 16, 16, 3)) + colours[labels]
+        images = rng.normal(size=(tiny.BATCH, 32, 32, 3)) + colours[labels]
         batch = {"image": images.astype(np.float32), "identity": labels.astype(np.int32)}
         state, metrics = step(state, batch)
         losses.append(float(metrics["identification_loss"]))
