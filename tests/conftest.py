@@ -7,12 +7,17 @@ import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-FLAGS = ["--xla_force_host_platform_device_count=8"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # XLA's older emitter of loops compiles an operation in half the time. A later jaxlib may not
-    # know the flag, and XLA ends the process for one it does not know.
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ["XLA_FLAGS"] = " ".join([os.environ.get("XLA_FLAGS", ""), *FLAGS])
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        # XLA's older emitter of loops compiles an operation in half the time. A later jaxlib may
+        # not know the flag, and XLA ends the process for one that it does not know.
+        "--xla_cpu_use_fusion_emitters=false"
+        if importlib.metadata.version("jaxlib").startswith("0.10.")
+        else "",
+    )
+)
 os.environ.pop("REID_DATA_DIR", None)
 # The processes of one session, and the programs that tests start, compile each function once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="reid_jax_tests_"))
