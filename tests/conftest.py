@@ -33,8 +33,9 @@ import pytest
 gc.set_threshold(100_000, 20, 100)
 
 LONGEST = (
-    *("test_csn_runs", "test_run", "test_finetuning", "test_protocols", "test_inherent_runs"),
-    *("test_activation_maps", "test_similarity_maps", "test_page"),
+    *("test_layers", "test_run", "test_csn_runs", "test_finetuning", "test_resnet", "test_losses"),
+    *("test_configs", "test_overlap_runs", "test_csn_training", "test_readme", "test_train"),
+    *("test_efficientnet_lite0", "test_inherent", "test_siamese", "test_page", "test_processes"),
 )
 """The files that take longest, the longest first."""
 

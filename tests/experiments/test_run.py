@@ -182,6 +182,7 @@ def test_a_single_run_and_repeats_leave_each_other_alone(finished, options, tmp_
     assert seen[-1] == tmp_path / "r" / "seed_1"
 
 
+@pytest.mark.slow  # test_evaluations.py evaluates in this process
 def test_evaluate_by_another_protocol(finished, capsys):
     directory, _ = finished
     command = [sys.executable, "experiments/evaluate.py", f"--workdir={directory}"]
