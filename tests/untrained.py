@@ -33,9 +33,12 @@ def without_steps(state, *args, checkpoints, num_steps, **kwargs):
 
 
 @contextlib.contextmanager
-def runs():
-    """A context in which every run of an experiment leaves drawn variables, and takes no step."""
+def runs(state=drawn_state):
+    """A context in which every run of an experiment takes no step, and leaves drawn variables.
+
+    With ``state=create_state`` they are the network's own initial ones.
+    """
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("reid_jax.training.trainer.create_state", drawn_state)
+        patched.setattr("reid_jax.training.trainer.create_state", state)
         patched.setattr("reid_jax.training.trainer.train", without_steps)
         yield
