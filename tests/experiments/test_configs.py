@@ -26,9 +26,9 @@ ROWS = sorted(
 def output_shapes(model, size):
     """Of a network, traced once: most rows are of a few networks."""
     examples = example_images(model, size)
-    init = lambda key: model.init(key, *examples, train=False)
-    variables = jax.eval_shape(init, jax.random.key(0))
-    return jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
+    made = lambda key: model.init_with_output(key, *examples, train=False)
+    outputs, _ = jax.eval_shape(made, jax.random.key(0))
+    return outputs
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -8,10 +8,12 @@ import shlex
 
 import numpy as np
 import pytest
+import tiny
+import untrained
 
 from experiments import again, build, launch, sources, summary, workdir
 from experiments.config import from_dict
-from experiments.options import EvaluateOptions, add_evaluate_options
+from experiments.options import EvaluateOptions, RunOptions, add_evaluate_options
 from reid_jax import evaluation
 from reid_jax.embedder import Embedder
 from reid_jax.files import read_json
@@ -65,11 +67,7 @@ def test_the_command_does_the_same_again(options, monkeypatch):
 
 @pytest.fixture(scope="module")
 def run_dir(data_dir, tmp_path_factory):
-    """The work directory of a run of four steps."""
-    import tiny
-
-    from experiments.options import RunOptions
-
+    """The work directory of a finished run."""
     directory = tmp_path_factory.mktemp("evaluated") / "run"
     options = RunOptions(
         exp="batch_contrastive_market",
@@ -78,7 +76,8 @@ def run_dir(data_dir, tmp_path_factory):
         scale="small",
         overrides=tiny.OVERRIDES,
     )
-    launch.run_experiment(options)
+    with untrained.runs():
+        launch.run_experiment(options)
     return directory
 
 

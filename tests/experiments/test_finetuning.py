@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import untrained
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
@@ -18,7 +19,6 @@ from reid_jax import data
 from reid_jax.embedder import Embedder, read_training
 from reid_jax.preprocess import Preprocess
 from reid_jax.protocols import PROTOCOLS
-from reid_jax.training import TrainState, create_state
 
 # A batch that one device holds alone: a program for eight takes longer to compile.
 TINY = (
@@ -52,31 +52,11 @@ def places(data_dir, tmp_path_factory):
     return place
 
 
-def drawn_state(model, optimizer, *images, key, loss_state=None):
-    """As ``create_state``, with numbers of NumPy's: those of JAX take a while to compile."""
-    shapes = jax.eval_shape(lambda k: create_state(model, optimizer, *images, key=k), key)
-    rng = np.random.default_rng(0)
-    fill = lambda leaf: rng.uniform(0.1, 0.2, leaf.shape).astype(leaf.dtype)
-    params, batch_stats = jax.tree.map(fill, (shapes.params, shapes.batch_stats))
-    opt_state, step = jax.tree.map(
-        lambda leaf: np.zeros(leaf.shape, leaf.dtype), (shapes.opt_state, shapes.step)
-    )
-    return TrainState(step, params, batch_stats, opt_state, loss_state)
-
-
-def without_steps(state, *args, checkpoints, num_steps, **kwargs):
-    """As ``train``, for a run of which only the place and the variables matter."""
-    state = state.replace(step=np.int32(num_steps))
-    checkpoints.save(state, num_steps)
-    checkpoints.wait()
-    return state
-
-
 @pytest.fixture
 def asked(options, places, monkeypatch):
     """Options of a tiny run in the module's places."""
     monkeypatch.chdir(places)
-    monkeypatch.setattr("reid_jax.training.trainer.create_state", drawn_state)
+    monkeypatch.setattr("reid_jax.training.trainer.create_state", untrained.drawn_state)
 
     def make(exp, *overrides, **changed):
         changed = {"workdir": f"runs/{slug(exp)}", "data_dir": str(places / "data"), **changed}
@@ -88,8 +68,7 @@ def asked(options, places, monkeypatch):
 @pytest.fixture
 def started(asked):
     """Results of the pre-training, done once."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("reid_jax.training.trainer.train", without_steps)
+    with untrained.runs():
         return launch.run_experiment(asked("clever_pretrain"))
 
 

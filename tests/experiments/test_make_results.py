@@ -118,6 +118,7 @@ def test_the_list_says_what_is_made(options, ran, monkeypatch, capsys):
     assert "--only=nothing: no item has it" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # test_table_of_complexity_needs_no_run makes the table in this process
 def test_an_item_that_needs_no_training_is_made(options):
     assert make_results.make([STAND_IN], options) == 0
     with open(f"{options.workdir}/{make_results.MADE}") as file:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import untrained
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
@@ -57,7 +58,8 @@ def trained(place):
         scale="small",
         overrides=(*TINY, "data.partition=detected-1367-100", "data.flip_or_shift=()"),
     )
-    launch.run_experiment(options)
+    with untrained.runs():
+        launch.run_experiment(options)
     return place / "run"
 
 
@@ -119,13 +121,12 @@ def test_the_same_files_under_another_name_are_noticed(place, trained):
     ("exp", "said"),
     [
         ("inherent_pku:row=set1", ["data.partition= in the place of 57-57"]),
-        pytest.param(
+        (
             "clever_cuhk03:row=iv",
             [
                 "evaluation.protocol=single-query in the place of single-shot-one-direction",
                 "sampler.cross_camera=False in the place of True",
             ],
-            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -138,7 +139,8 @@ def test_an_own_data_set_without_partition_or_cameras(place, exp, said, capsys, 
         scale="small",
         overrides=(*TINY, "data.image_size=(36,32)"),
     )
-    results = launch.run_experiment(options)
+    with untrained.runs():
+        results = launch.run_experiment(options)
     printed = capsys.readouterr().out
     for line in said:
         assert line in printed

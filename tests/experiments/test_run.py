@@ -182,6 +182,7 @@ def test_a_single_run_and_repeats_leave_each_other_alone(finished, options, tmp_
     assert seen[-1] == tmp_path / "r" / "seed_1"
 
 
+@pytest.mark.slow  # test_evaluations.py evaluates in this process
 def test_evaluate_by_another_protocol(finished, capsys):
     directory, _ = finished
     command = [sys.executable, "experiments/evaluate.py", f"--workdir={directory}"]
@@ -197,6 +198,13 @@ def test_evaluate_by_another_protocol(finished, capsys):
     assert path == directory / "evaluation-market1501-single-query.json"
     assert found == workdir.read_results(path)
     assert found.metrics == json.loads((directory / "results.json").read_text())["metrics"]
+    other, path = again.evaluation_of(directory, overrides=["evaluation.normalise=false"])
+    assert path.name == "evaluation-market1501-single-query-normalise-false.json"
+    assert other.fingerprint == found.fingerprint
+
+
+def test_an_evaluation_that_cannot_be_is_refused(finished):
+    directory, _ = finished
     with pytest.raises(ValueError, match="compares embeddings, which takes no shortlist"):
         again.evaluation_of(directory, overrides=["evaluation.shortlist=5"])
     with pytest.raises(ValueError, match="known: single-query"):
@@ -205,9 +213,6 @@ def test_evaluate_by_another_protocol(finished, capsys):
         again.evaluation_of(directory, split=3)
     with pytest.raises(ValueError, match="section evaluation alone"):
         again.evaluation_of(directory, overrides=["data.flip=false"])
-    other, path = again.evaluation_of(directory, overrides=["evaluation.normalise=false"])
-    assert path.name == "evaluation-market1501-single-query-normalise-false.json"
-    assert other.fingerprint == found.fingerprint
     with pytest.raises(FileNotFoundError, match=r"no config.json"):
         again.evaluation_of("nowhere")
 

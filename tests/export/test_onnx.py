@@ -33,7 +33,10 @@ def session(content):
     return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = {"resnet50": pytest.mark.slow}  # resnet18 has its operations but for the wider blocks
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, marks=SLOW.get(c, ())) for c in CASES])
 def test_onnx_runtime_gives_the_embedders_rows(tmp_path, case):
     name, options = CASES[case]
     embedder = tiny_embedders.embedder(name, **options)

@@ -14,7 +14,7 @@ from references import models as reference
 from reid_jax.models import activation, conv, dropout, pooling
 from reid_jax.models.norm import BatchNorm, batch_normalise, local_response_norm
 
-SEEDS = (0, 1)
+SEEDS = (0, pytest.param(1, marks=pytest.mark.slow))
 
 
 def random(seed, *shape):
@@ -148,7 +148,7 @@ def test_groups_do_not_see_each_other(case, float64):
         (4, 4, 2, (1, 2), (1, 1), ((2, 0), (3, 1))),
     ],
 )
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_depthwise_is_the_loop_and_its_gradients_are_those_of_lax(case, dtype, float64):
     height, width, channels, size, strides, padding = case
     x = jnp.asarray(random(0, 3, height, width, channels), dtype)
@@ -334,7 +334,7 @@ def test_normalise_gradient_by_finite_differences(num_streams, float64):
     check_grads(function, arguments, order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2, 4])
 @pytest.mark.parametrize("num_streams", [1, 2])
 def test_normalise_on_devices_is_autodiff_of_pmean_and_the_full_batch(
     devices, num_streams, float64

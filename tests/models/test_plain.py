@@ -142,7 +142,7 @@ def test_maximum_over_the_map_on_images_of_different_sizes(name):
     assert np.abs(embeddings[0] - embeddings[1]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["caffenet", pytest.param("vgg16", marks=pytest.mark.slow)])
 def test_dropout_at_fc6_and_before_the_head(name):
     model = tiny(name, num_identities=5, dropout=0.5, hidden_dropout=0.4)
     variables = initialised(model)

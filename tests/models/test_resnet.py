@@ -195,7 +195,7 @@ def test_float64_throughout(float64):
     assert {leaf.dtype for leaf in jax.tree.leaves((taps, updates))} == {jnp.dtype(jnp.float64)}
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("platform", ["tpu", pytest.param("cuda", marks=pytest.mark.slow)])
 def test_step_body_lowers_without_matrix_products_for_convolutions(platform):
     model = models.build("resnet50", width=4)
     image = jax.ShapeDtypeStruct((2, *SIZE, 3), jnp.float32)

@@ -185,9 +185,8 @@ def test_the_parts_of_every_recipe_fit(name):
     assert isinstance(seen, Preprocess)
     objective = recipe.objective()
     examples = example_images(model, seen.input_size)
-    init = lambda key: model.init(key, *examples, train=False)
-    variables = jax.eval_shape(init, jax.random.key(0))
-    outputs = jax.eval_shape(lambda v: model.apply(v, *examples, train=False), variables)
+    made = lambda key: model.init_with_output(key, *examples, train=False)
+    outputs, variables = jax.eval_shape(made, jax.random.key(0))
     dims = [v.shape[1] for k, v in outputs.items() if k in ("embedding", "embedding_a")]
     single = {
         "image": jax.ShapeDtypeStruct((2, *seen.input_size, 3), np.float32),

@@ -310,7 +310,10 @@ def test_reweighting_needs_both_the_layer_and_its_term():
 
 @pytest.mark.parametrize(
     ("num_devices", "inter_grad"),
-    [*((number, "centers") for number in (1, 2, 4, 8)), (8, "through_update"), (8, "none")],
+    [
+        *(pytest.param(number, "centers", marks=pytest.mark.slow) for number in (1, 2, 8)),
+        *((4, "centers"), (8, "through_update"), (8, "none")),
+    ],
 )
 def test_devices_agree(num_devices, inter_grad):
     """The first devices hold all positive pairs."""

@@ -320,7 +320,10 @@ def assert_devices_agree(num_devices, objective, outputs, batch):
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
     ("num_devices", "means"),
-    [*itertools.product((1, 2, 4, 8), ("bank",)), *itertools.product((8,), ("batch", "ema"))],
+    [
+        *(pytest.param(number, "bank", marks=pytest.mark.slow) for number in (1, 2, 4)),
+        *((8, means) for means in ("bank", "batch", "ema")),
+    ],
 )
 def test_devices_agree_on_the_objective(num_devices, means):
     outputs, batch, codes = problem(6)
@@ -346,7 +349,9 @@ def test_devices_agree_on_which_identities_the_batch_has():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("num_devices", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    "num_devices", [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 8)), 4]
+)
 def test_devices_agree_on_the_triplet_mining(num_devices):
     outputs, batch, _ = problem(7)
     del outputs["logits"]

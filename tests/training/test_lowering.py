@@ -24,6 +24,7 @@ def test_step_lowers(platform):
     assert "stablehlo.select_and_scatter" in text
 
 
+@pytest.mark.slow  # test_step_lowers has the same step of a network of two blocks
 def test_paper_scale_step_lowers_for_tpu():
     model = models.build("resnet50", num_identities=751, dropout=0.9, dtype=jnp.bfloat16)
     optimizer = schedules.sgd(lambda step: 0.01, momentum=0.9, weight_decay=5e-4)

@@ -35,7 +35,7 @@ def test_two_processes_agree_with_one(tmp_path):
             "JAX_PROCESS_ID": str(number),
             "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=2",
+            "XLA_FLAGS": os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=2"),
         }
         command = [sys.executable, PROGRAM, tmp_path / "two", tmp_path / f"result_{number}"]
         processes.append(

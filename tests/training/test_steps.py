@@ -18,12 +18,9 @@ def changed_leaves(before, after):
     return jax.tree.leaves(different)
 
 
+@pytest.mark.slow  # test_loop.py trains a ResNet of two blocks, test_run.py resnet18
 @pytest.mark.parametrize(
-    ("model", "method"),
-    [
-        pytest.param("resnet50", "batch_contrastive", marks=pytest.mark.slow),
-        ("resnet18", "softmax"),
-    ],
+    ("model", "method"), [("resnet50", "batch_contrastive"), ("resnet18", "softmax")]
 )
 def test_every_model_takes_two_steps(model, method):
     model = models.build(model, width=2, num_identities=tiny.IDENTITIES, dropout=0.5)
