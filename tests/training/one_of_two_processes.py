@@ -1,9 +1,14 @@
-"""One process of tests/training/test_processes.py: trains, is killed, resumes, embeds.
+"""One process of tests/training/test_processes.py: trains, is stopped, resumes, embeds.
 
-python one_of_two_processes.py WORKDIR RESULT
+python one_of_two_processes.py WORKDIR RESULT [stop | lose | resume]
+
+`stop` ends where it is stopped, `lose` kills the process of the highest number there, and `resume`
+goes on, on any number of processes.
 """
 
+import os
 import pickle
+import signal
 import sys
 from pathlib import Path
 
@@ -17,6 +22,7 @@ import jax
 import numpy as np
 import tiny
 
+from experiments.launch import exit_status
 from reid_jax import evaluation
 
 
@@ -27,22 +33,34 @@ class Killed(Exception):
 def host_batches(first_step):
     for step in range(first_step, 8):
         if not resumed and step == 5:
-            raise Killed
+            if what == "lose" and jax.process_index() == jax.process_count() - 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if what != "lose":
+                raise Killed
         yield tiny.batch_at(step, parallel.host_rows(tiny.BATCH))
 
 
+def fit():
+    return tiny.fit(workdir, num_devices=jax.local_device_count(), batches=host_batches)
+
+
 if __name__ == "__main__":
-    workdir, result = map(Path, sys.argv[1:])
-    assert jax.process_count() == 2
-    assert jax.local_device_count() == 2
-    resumed = False
-    try:
-        tiny.fit(workdir, num_devices=2, batches=host_batches)
-    except Killed:
-        resumed = True
-    assert resumed
-    parallel.barrier("killed")
-    state = tiny.fit(workdir, num_devices=2, batches=host_batches)
+    workdir, result = map(Path, sys.argv[1:3])
+    what = sys.argv[3] if len(sys.argv) > 3 else "both"
+    assert jax.device_count() == 4
+    resumed = what == "resume"
+    if what == "lose":
+        sys.exit(exit_status(fit))
+    if not resumed:
+        try:
+            fit()
+        except Killed:
+            resumed = True
+        assert resumed
+        parallel.barrier("killed")
+    if what == "stop":
+        sys.exit()
+    state = fit()
     images = np.arange(7 * 4, dtype=np.float32).reshape(7, 2, 2, 1)
     features = evaluation.extract_features(
         lambda scale, x: (x * scale).sum((1, 2)),
