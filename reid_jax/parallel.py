@@ -10,6 +10,7 @@ gradients over the devices with `cross_mean` therefore gives the gradient of the
 
 from __future__ import annotations
 
+import functools
 import glob
 import importlib.util
 import os
@@ -80,10 +81,11 @@ def initialize() -> None:
         ValueError: if `JAX_COORDINATOR_ADDRESS` is set and one of the other two is not.
     """
     environ = os.environ
-    patience = {
-        "heartbeat_timeout_seconds": LOST_AFTER,
-        "shutdown_timeout_seconds": WAIT_AT_END,
-    }
+    join = functools.partial(
+        jax.distributed.initialize,
+        heartbeat_timeout_seconds=LOST_AFTER,
+        shutdown_timeout_seconds=WAIT_AT_END,
+    )
     if environ.get("JAX_COORDINATOR_ADDRESS"):
         missing = [n for n in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if not environ.get(n)]
         if missing:
@@ -91,14 +93,13 @@ def initialize() -> None:
                 f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not: set all "
                 "three, or none for a single process."
             )
-        jax.distributed.initialize(
+        join(
             environ["JAX_COORDINATOR_ADDRESS"],
             int(environ["JAX_NUM_PROCESSES"]),
             int(environ["JAX_PROCESS_ID"]),
-            **patience,
         )
     elif _on_cloud_tpu() or _several_tasks():
-        jax.distributed.initialize(**patience)
+        join()
 
 
 def _on_cloud_tpu() -> bool:
