@@ -1,9 +1,8 @@
 """One process of tests/training/test_processes.py: trains, is stopped, resumes, embeds.
 
-python one_of_two_processes.py WORKDIR RESULT [stop | lose | resume]
+python one_of_two_processes.py WORKDIR RESULT [lose]
 
-`stop` ends where it is stopped, `lose` kills the process of the highest number there, and `resume`
-goes on, on any number of processes.
+With `lose` the second process kills itself in the place of both being stopped.
 """
 
 import os
@@ -33,33 +32,30 @@ class Killed(Exception):
 def host_batches(first_step):
     for step in range(first_step, 8):
         if not resumed and step == 5:
-            if what == "lose" and jax.process_index() == jax.process_count() - 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            if what != "lose":
+            if not lose:
                 raise Killed
+            if not parallel.is_main_process():
+                os.kill(os.getpid(), signal.SIGKILL)
         yield tiny.batch_at(step, parallel.host_rows(tiny.BATCH))
 
 
 def fit():
-    return tiny.fit(workdir, num_devices=jax.local_device_count(), batches=host_batches)
+    return tiny.fit(workdir, num_devices=2, batches=host_batches)
 
 
 if __name__ == "__main__":
     workdir, result = map(Path, sys.argv[1:3])
-    what = sys.argv[3] if len(sys.argv) > 3 else "both"
-    assert jax.device_count() == 4
-    resumed = what == "resume"
-    if what == "lose":
+    assert jax.process_count() == 2
+    assert jax.local_device_count() == 2
+    lose, resumed = "lose" in sys.argv, False
+    if lose:
         sys.exit(exit_status(fit))
-    if not resumed:
-        try:
-            fit()
-        except Killed:
-            resumed = True
-        assert resumed
-        parallel.barrier("killed")
-    if what == "stop":
-        sys.exit()
+    try:
+        fit()
+    except Killed:
+        resumed = True
+    assert resumed
+    parallel.barrier("killed")
     state = fit()
     images = np.arange(7 * 4, dtype=np.float32).reshape(7, 2, 2, 1)
     features = evaluation.extract_features(
