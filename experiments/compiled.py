@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import hashlib
 import re
@@ -15,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend import core
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from data_prep import cuhk01, cuhk03, dukemtmc, market1501, pku_reid, viper
@@ -69,6 +71,13 @@ class Program:
     def lowered(self) -> Any:
         """What `compiled` takes."""
         return self.function.lower(*self.arguments)
+
+    def collectives(self) -> dict[str, tuple[int, int]]:
+        """Number of each kind and the bytes of their results on a device, as the program has them.
+
+        It is traced, not compiled: a compiler joins many into few, of about as many bytes.
+        """
+        return _collectives_of(self.function.trace(*self.arguments).jaxpr.jaxpr)
 
 
 def settled(config: Config) -> Config:
@@ -305,6 +314,30 @@ def compiled(lowered: Any) -> Compiled:
         seconds=seconds,
         cpu_seconds=cpu_seconds,
     )
+
+
+_PRIMITIVES = {
+    **dict.fromkeys(("psum", "psum_invariant", "pmax", "pmin"), "all-reduce"),
+    "all_gather": "all-gather",
+    "reduce_scatter": "reduce-scatter",
+    "ppermute": "collective-permute",
+    "all_to_all": "all-to-all",
+}
+
+
+def _collectives_of(jaxpr: core.Jaxpr) -> dict[str, tuple[int, int]]:
+    found: collections.Counter[str] = collections.Counter()
+    sizes: collections.Counter[str] = collections.Counter()
+    for eqn in jaxpr.eqns:
+        if kind := _PRIMITIVES.get(eqn.primitive.name):
+            found[kind] += len(eqn.outvars)
+            sizes[kind] += sum(var.aval.size * var.aval.dtype.itemsize for var in eqn.outvars)
+        for inner in core.jaxprs_in_params(eqn.params):
+            times = eqn.params.get("length", 1)
+            for kind, (number, size) in _collectives_of(inner).items():
+                found[kind] += times * number
+                sizes[kind] += times * size
+    return {kind: (number, sizes[kind]) for kind, number in found.items()}
 
 
 _KINDS = "all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all"

@@ -289,6 +289,15 @@ def exit_status(program: Callable[[], Any]) -> int:
     except KeyboardInterrupt:
         print("Stopped: the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
+    except jax.errors.JaxRuntimeError as error:
+        # Memory that does not suffice is no other process's doing.
+        if parallel.is_single_process() or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        parallel.leave(
+            f"error: this process of {jax.process_count()} could not go on, most likely because "
+            f"another one was lost ({str(error).splitlines()[0]}). Give the same command again, on "
+            "any number of processes: it goes on from the last checkpoint."
+        )
     except Exception as error:
         message = str(error)
         # Orbax and TensorStore wrap the system's error in their own.

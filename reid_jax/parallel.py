@@ -10,12 +10,13 @@ gradients over the devices with `cross_mean` therefore gives the gradient of the
 
 from __future__ import annotations
 
+import functools
 import glob
 import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,7 @@ __all__ = [
     "initialize",
     "is_main_process",
     "is_single_process",
+    "leave",
     "map_rows",
     "mean",
     "num_devices",
@@ -55,6 +57,12 @@ __all__ = [
 AXIS = "rows"
 """Name of the device axis along which the rows of a batch are divided."""
 
+LOST_AFTER = 30
+"""Seconds without a sign of life after which a process of a job counts as lost."""
+
+WAIT_AT_END = 60
+"""Seconds that a process which is done, or has failed, waits for the others to end too."""
+
 
 # Processes -------------------------------------------------------------------------------------
 
@@ -66,10 +74,18 @@ def initialize() -> None:
     `JAX_PROCESS_ID`), by a Cloud TPU host, or by a Slurm or Open MPI job of more than one task;
     anything else is a single process and nothing is done.
 
+    A process that dies takes the others with it: those that wait for its numbers are ended by
+    JAX, with the reason, after `LOST_AFTER` seconds at most.
+
     Raises:
         ValueError: if `JAX_COORDINATOR_ADDRESS` is set and one of the other two is not.
     """
     environ = os.environ
+    join = functools.partial(
+        jax.distributed.initialize,
+        heartbeat_timeout_seconds=LOST_AFTER,
+        shutdown_timeout_seconds=WAIT_AT_END,
+    )
     if environ.get("JAX_COORDINATOR_ADDRESS"):
         missing = [n for n in ("JAX_NUM_PROCESSES", "JAX_PROCESS_ID") if not environ.get(n)]
         if missing:
@@ -77,13 +93,13 @@ def initialize() -> None:
                 f"JAX_COORDINATOR_ADDRESS is set but {' and '.join(missing)} is not: set all "
                 "three, or none for a single process."
             )
-        jax.distributed.initialize(
+        join(
             environ["JAX_COORDINATOR_ADDRESS"],
             int(environ["JAX_NUM_PROCESSES"]),
             int(environ["JAX_PROCESS_ID"]),
         )
     elif _on_cloud_tpu() or _several_tasks():
-        jax.distributed.initialize()
+        join()
 
 
 def _on_cloud_tpu() -> bool:
@@ -96,6 +112,17 @@ def _several_tasks() -> bool:
     # SLURM_NTASKS is also set where a batch script runs a single process without srun.
     names = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
     return any(int(os.environ.get(name, "1")) > 1 for name in names)
+
+
+def leave(message: str) -> NoReturn:
+    """Ends this process of several at once, where it would wait for one that is lost.
+
+    Args:
+        message: the last line of this process.
+    """
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(1)
 
 
 def is_main_process() -> bool:

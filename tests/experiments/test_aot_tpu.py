@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from experiments import compiled
 from experiments.papers import EXPERIMENTS, build_config
@@ -36,6 +39,23 @@ def test_collectives_are_counted_once_with_the_bytes_of_their_results():
         "all-gather": (2, 4 * 32 * 256 + 4 * 8 * 4),
         "all-reduce": (2, 2 * 2 * 16 + 4 + 4 * 16 + 3),
         "collective-permute": (1, 4 * 5),
+    }
+
+
+def test_collectives_of_a_program_are_counted_as_often_as_they_run():
+    mesh = Mesh(np.array(jax.devices()[:2]), ("rows",))
+
+    def body(x):
+        total, _ = jax.lax.scan(lambda y, _: (jax.lax.psum(y, "rows"), None), x, None, length=3)
+        return jax.lax.all_gather(total, "rows", tiled=True)
+
+    rows = PartitionSpec("rows")
+    function = jax.shard_map(body, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+    x = jax.ShapeDtypeStruct((8, 5), np.float32, sharding=NamedSharding(mesh, rows))
+    program = compiled.Program(jax.jit(function), (x,), rows=8, chips=2)
+    assert program.collectives() == {
+        "all-reduce": (3, 3 * 4 * 5 * 4),
+        "all-gather": (1, 8 * 5 * 4),
     }
 
 
