@@ -118,7 +118,9 @@ def command(item: str, options: argparse.Namespace) -> list[str]:
     script, *words = shlex.split(item)
     words.append(f"--results_dir={Path(options.results_dir).absolute()}")
     if needs_photographs(item):
-        words.append(f"--data_dir={Path(options.data_dir).expanduser().absolute()}")
+        # Relative, for the command is written into the results.
+        place = os.path.relpath(Path(options.data_dir).expanduser(), options.workdir)
+        words.append(f"--data_dir={place}")
     return [sys.executable, str(ROOT / "experiments" / script), *words]
 
 

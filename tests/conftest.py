@@ -1,22 +1,13 @@
 """Eight CPU devices for every test, set before JAX is imported."""
 
 import gc
-import importlib.metadata
 import os
 import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = " ".join(
-    (
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=8",
-        # XLA's older emitter of loops compiles an operation in half the time. A later jaxlib may
-        # not know the flag, and XLA ends the process for one that it does not know.
-        "--xla_cpu_use_fusion_emitters=false"
-        if importlib.metadata.version("jaxlib").startswith("0.10.")
-        else "",
-    )
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.pop("REID_DATA_DIR", None)
 # The processes of one session, and the programs that tests start, compile each function once.

@@ -81,6 +81,11 @@ def test_a_stopped_program_goes_on_where_it_stood(options, ran, capsys):
     assert len(commands) == 1 + len(items)
 
 
+def test_a_command_has_no_path_of_this_machine_that_results_would_hold(options):
+    item = make_results.chosen("strong/pretrained")[0]
+    assert make_results.command(item, options)[-1] == "--data_dir=../data"
+
+
 def test_what_fails_is_named_and_the_rest_is_made(options, ran, capsys):
     commands, statuses = ran
     items = make_results.chosen("csn/")

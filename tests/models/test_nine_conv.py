@@ -143,6 +143,7 @@ def test_the_whole_network_by_loops(float64):
     np.testing.assert_allclose(evaluated["embedding"], expected, atol=1e-10)
 
 
+@pytest.mark.slow  # bit for bit, see Makefile
 def test_evaluation_with_the_statistics_of_the_batch():
     """Same variables; a row depends on its batch, and only then."""
     model = models.build("nine_conv", width=2, test_statistics="batch")

@@ -106,6 +106,7 @@ def test_streams_are_separate_calls_with_averaged_statistics(float64):
     )
 
 
+@pytest.mark.slow  # bit for bit, see Makefile
 def test_dropout_is_on_the_way_to_the_head_only():
     model = tiny(False, num_identities=5, dropout=0.9)
     variables = initialised(model)
@@ -148,6 +149,7 @@ def test_initial_head_of_identif_verif():
     assert not head["bias"].any()
 
 
+@pytest.mark.slow  # bit for bit, see Makefile
 def test_maximum_over_the_map_on_images_of_different_sizes():
     model = tiny(True, pooling="max", num_identities=5)
     variables = initialised(model)

@@ -77,6 +77,7 @@ def logged(workdir):
     return [{k: v for k, v in r.items() if k not in left_out} for r in read_metrics(workdir)]
 
 
+@pytest.mark.slow  # bit for bit, see Makefile
 def test_the_training_and_its_logs_are_the_same(parts, tmp_path):
     expected, seen = trained(parts, tmp_path / "one", several=False)
     assert seen == [6, NUM_STEPS]

@@ -106,6 +106,7 @@ def test_a_batch_without_positive_pairs_logs_nothing_for_them():
     assert parallel.mean(jnp.ones(4), same, axis_name=None) == 0
 
 
+@pytest.mark.slow  # bit for bit, see Makefile
 def test_resident_images_give_the_same_step():
     step, state = tiny.make("batch_contrastive")
     batch = tiny.batch_at(0)
