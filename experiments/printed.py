@@ -131,7 +131,7 @@ def ran(row: RunOptions) -> str:
     of_paper = build_config(row.exp, EXPERIMENTS, scale="paper").model
     if (own.name, own.width) == (of_paper.name, of_paper.width):
         return ""
-    return f"; {own.name} of width {own.width}"
+    return f"; {own.name}" + (f" of width {own.width}" if own.width else "")
 
 
 def _file_name(name: str, results: Results, options: argparse.Namespace) -> str:
