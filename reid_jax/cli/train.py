@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         choices=NAMES,
-        default=NAMES[0],
+        default="batch_contrastive",
         help="method (default: %(default)s); clever and csn need cameras",
     )
     length = parser.add_mutually_exclusive_group()

@@ -68,7 +68,7 @@ def train(
     path: str | pathlib.Path,
     out: str | pathlib.Path,
     *,
-    recipe: str = "strong",
+    recipe: str = "batch_contrastive",
     minutes: float | None = None,
     num_steps: int | None = None,
     size: tuple[int, int] | None = None,

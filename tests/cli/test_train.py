@@ -1,6 +1,7 @@
 """`reid-jax train` as it is typed, on a tiny network: whole, again, after a stop, and refused."""
 
 import dataclasses
+import inspect
 import json
 import os
 import re
@@ -23,9 +24,10 @@ def tiny(start, num_identities):
 
 
 def make_small(patch):
-    """The recipe strong with a network of two blocks, from scratch."""
-    changed = dataclasses.replace(RECIPES["strong"], model=tiny, batch_size=8, size=(32, 32))
-    patch.setitem(RECIPES, "strong", changed)
+    """The recipe of the default with a network of two blocks, from scratch."""
+    default = inspect.signature(running.train).parameters["recipe"].default
+    changed = dataclasses.replace(RECIPES[default], model=tiny, batch_size=8, size=(32, 32))
+    patch.setitem(RECIPES, default, changed)
     patch.setattr(running, "PROBE_STEPS", 3)
     start = methods.StartingNetwork("resnet18", {}, IMAGENET_MEAN, (64.0,) * 3, "", "network: tiny")
     patch.setattr(methods, "starting_network", lambda: start)
@@ -66,7 +68,7 @@ def test_the_model_and_what_is_beside_it(made, crops, tmp_path, capsys):
     files = {path.name for path in made.iterdir()}
     assert {"embedder.json", "variables.safetensors", "results.json", "report.html"} <= files
     # What the page prints is taken up as the same training, not refused as another one.
-    assert "--recipe strong --steps 6 --seed 0" in (made / "report.html").read_text()
+    assert "--recipe batch_contrastive --steps 6 --seed 0" in (made / "report.html").read_text()
     assert {"plan.json", "training"} <= files
     results = json.loads((made / "results.json").read_text())
     assert results["protocol"] == "single-query-no-cameras"
