@@ -16,14 +16,21 @@ The stand-ins are rendered; the tables `pretrained` need photographs of people, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from reid_jax.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTOS = "market_photos"
@@ -108,9 +115,7 @@ class Made:
         """Records an item; what another process has recorded meanwhile is kept."""
         there = json.loads(self.path.read_text()) if self.path.exists() else {}
         self.seconds = there | self.seconds | {item: round(seconds, 1)}
-        written = self.path.with_suffix(".new")
-        written.write_text(json.dumps(self.seconds, indent=2) + "\n")
-        written.replace(self.path)
+        write_atomically(self.path, json.dumps(self.seconds, indent=2) + "\n")
 
 
 def command(item: str, options: argparse.Namespace) -> list[str]:
@@ -122,6 +127,21 @@ def command(item: str, options: argparse.Namespace) -> list[str]:
         place = os.path.relpath(Path(options.data_dir).expanduser(), options.workdir)
         words.append(f"--data_dir={place}")
     return [sys.executable, str(ROOT / "experiments" / script), *words]
+
+
+@contextlib.contextmanager
+def interrupts_left_to_the_program() -> Iterator[list[int]]:
+    """Ctrl-C reaches the program that runs, which saves its state; it would be killed otherwise.
+
+    Yields:
+        The interrupts that came.
+    """
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make(items: Sequence[str], options: argparse.Namespace) -> int:
@@ -137,10 +157,11 @@ def make(items: Sequence[str], options: argparse.Namespace) -> int:
             continue
         print(f"--- {number} of {len(items)}: {item}", flush=True)
         start = time.monotonic()
-        status = subprocess.run(
-            command(item, options), cwd=workdir, env=environment, check=False
-        ).returncode
-        if status in (130, -2):
+        with interrupts_left_to_the_program() as interrupts:
+            status = subprocess.run(
+                command(item, options), cwd=workdir, env=environment, check=False
+            ).returncode
+        if interrupts or status in (130, -2):
             print(f"Stopped: the same command goes on with {item}", flush=True)
             return 130
         if status:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -84,6 +85,24 @@ def test_a_stopped_program_goes_on_where_it_stood(options, ran, capsys):
 def test_a_command_has_no_path_of_this_machine_that_results_would_hold(options):
     item = make_results.chosen("strong/pretrained")[0]
     assert make_results.command(item, options)[-1] == "--data_dir=../data"
+
+
+SAVES = """
+import os, pathlib, signal, sys, time
+signal.signal(signal.SIGINT, lambda *_: None)
+os.kill(os.getppid(), signal.SIGINT)
+time.sleep(1)
+pathlib.Path("saved").touch()
+sys.exit(130)
+"""
+
+
+def test_ctrl_c_gives_the_program_time_to_save(options, monkeypatch, capsys):
+    program = [sys.executable, "-c", SAVES]
+    monkeypatch.setattr(make_results, "command", lambda item, options: program)
+    assert make_results.make([STAND_IN], options) == 130
+    assert (pathlib.Path(options.workdir) / "saved").exists()
+    assert f"goes on with {STAND_IN}" in capsys.readouterr().out
 
 
 def test_what_fails_is_named_and_the_rest_is_made(options, ran, capsys):
