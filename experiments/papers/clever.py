@@ -29,6 +29,7 @@ identity and camera.
 their code does: batch norm takes the statistics of the query images, and those of the gallery.
 `row=iv` weighs the verification loss by a half, as that code does, and the rows with a center-level
 loss by 1, as Eq. 8 prints; `row=iv_weight_1` is the baseline with the same weight as those.
+`verification_weight` gives a row with that loss another.
 
 `inter_grad` is what the inter-center loss trains, which the paper leaves open: `centers` (the
 centers alone), `none`, or `through_update` (the network, through the centers' step).
@@ -86,22 +87,27 @@ def clever(
     inter_grad: str = "centers",
     neg_updates_centers: bool = True,
     margin: float | None = None,
+    verification_weight: float | None = None,
     center_rate: float = 0.5,
     bn_eval: str = "running",
 ) -> Config:
     """A row on a data set: identification with center-level and verification losses on pairs.
 
-    Without a margin it is the paper's 250 of 512 features, in proportion to those that there are.
+    Without a margin it is the paper's 250 of 512 features, in proportion to those that there are,
+    without a verification weight that of the row.
     """
     config = _paper()
     if scale == "small":
         config = _reduced(config)
     config = changed(config, dataset=dataset, model={"test_statistics": bn_eval})
     if row in ("ic", "frw_ic"):
-        if margin is not None:
-            raise ValueError(f"margin={margin} has no meaning in row={row}: leave it out")
+        _refuse(row, margin=margin, verification_weight=verification_weight)
         return _on_single_images(config, row, center_rate)
     verification, intra, inter = _WEIGHTS[row]
+    if not verification:
+        _refuse(row, verification_weight=verification_weight)
+    elif verification_weight is not None:
+        verification = verification_weight
     return changed(
         config,
         objective="clever",
@@ -116,6 +122,13 @@ def clever(
             neg_updates_centers=neg_updates_centers,
         ),
     )
+
+
+def _refuse(row: str, **given: float | None) -> None:
+    """Raises for a key that is given to a row without the loss that it is of."""
+    for key, value in given.items():
+        if value is not None:
+            raise ValueError(f"{key}={value} has no meaning in row={row}: leave it out")
 
 
 def _on_single_images(config: Config, row: str, center_rate: float) -> Config:

@@ -16,8 +16,9 @@ Re-identification", ACM TOMM 2017; Tables II to VII, Figures 4 to 9.
 | test_mode=dense_flip (authors' README)    | 80.82  | 62.30 |
 
 Losses: `i` identification alone, on single images; `v` verification alone; `iv` both;
-`contrastive` identification and the contrastive loss in the place of verification. The paper
-fine-tunes from ImageNet; mAP is the trapezoid's. `ratio_rule=code`, `mean=channel` and
+`contrastive` identification and the contrastive loss in the place of verification;
+`verification_weight` is that of the loss of pairs, 1 in the paper. The paper fine-tunes from
+ImageNet; mAP is the trapezoid's. `ratio_rule=code`, `mean=channel` and
 `test_mode=dense_flip` are what the authors' code has in the place of the paper's words. A finished
 run is tested the other way without another training:
 `experiments/evaluate.py --workdir DIR --set evaluation.test_mode=dense_flip`.
@@ -64,6 +65,7 @@ def identif_verif(
     dataset: str,
     loss: Losses = "iv",
     backbone: Backbone = "resnet50",
+    verification_weight: float = 1.0,
     margin: float = 1.0,
     ratio_rule: str = "paper",
     mean: str = "image",
@@ -78,11 +80,11 @@ def identif_verif(
         "i": ("softmax", {}),
         "v": (
             "identification_verification",
-            {"identification_weight": 0.0, "verification_weight": 1.0},
+            {"identification_weight": 0.0, "verification_weight": verification_weight},
         ),
         "iv": (
             "identification_verification",
-            {"identification_weight": 0.5, "verification_weight": 1.0},
+            {"identification_weight": 0.5, "verification_weight": verification_weight},
         ),
         "contrastive": (
             "identification_contrastive",

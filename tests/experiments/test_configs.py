@@ -80,6 +80,17 @@ def test_paper_scale_is_the_papers():
     assert config.loss.loss_weight == 1.0
 
 
+@pytest.mark.parametrize("exp", ["identif_verif_market", "clever_cuhk03", "clever_cuhk03:row=iv"])
+def test_the_verification_loss_weighs_what_is_asked(exp):
+    asked = exp + ("," if ":" in exp else ":") + "verification_weight=0.03"
+    of_row, ours = (
+        papers.build_config(name, papers.EXPERIMENTS, scale="paper") for name in (exp, asked)
+    )
+    assert of_row.loss.verification_weight != 0.03
+    loss = dataclasses.replace(of_row.loss, verification_weight=0.03)
+    assert ours == dataclasses.replace(of_row, loss=loss)
+
+
 def _pretrained(exp):
     return papers.build_config(exp, papers.EXPERIMENTS, scale="pretrained")
 
@@ -171,6 +182,9 @@ def test_batch_norm_is_frozen_where_there_are_averages():
         ("inherent_pku:row=set1,means=exact", "means=exact has no meaning"),
         ("clever_cuhk03:row=ic,margin=3", "margin=3.0 has no meaning"),
         ("clever_cuhk03:row=ic,inter_grad=none", "inter_grad=none has no meaning"),
+        ("clever_cuhk03:row=ic,verification_weight=1", "verification_weight=1.0 has no meaning"),
+        ("clever_cuhk03:row=intra_i,verification_weight=1", "has no meaning in row=intra_i"),
+        ("identif_verif_market:loss=i,verification_weight=0.1", "verification_weight=0.1 has no"),
         ("batch_contrastiv_market", "did you mean 'batch_contrastive_market'"),
         ("nothing", "known: batch_contrastive_duke"),
         ("batch_contrastive_market:tau=1", "no key 'tau'; known: center_rate"),
