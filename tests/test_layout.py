@@ -171,6 +171,7 @@ LATE_IMPORTS = {
     "experiments/benchmarks/csn_step.py": {"references", "torch"},
     "experiments/benchmarks/depthwise.py": {"torch"},
     "experiments/benchmarks/embedding.py": {"onnxruntime", "references", "torch"},
+    "experiments/benchmarks/layers.py": {"torch"},
     "experiments/benchmarks/train_step.py": {"references", "torch"},
     # The process of the NumPy side is to have no JAX in its peak memory.
     "experiments/benchmarks/ranking.py": {"reid_jax"},
