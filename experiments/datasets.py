@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterable
 
 from etils import epath
@@ -11,8 +10,9 @@ from etils import epath
 from data_prep import stand_in
 from data_prep.prepare import locked, prepare
 from reid_jax import parallel
+from reid_jax.files import cache_dir
 
-__all__ = ["cache_dir", "prepared_stand_ins", "provide"]
+__all__ = ["prepared_stand_ins", "provide"]
 
 
 def _distractors(raw_dir: epath.Path, *, full: bool, progress: bool) -> epath.PathLike:
@@ -40,12 +40,6 @@ WRITERS = {
 
 WITHOUT_VALIDATION = ("distractors_500k", "cuhk03", "cuhk01", "viper", "pku_reid", "oxford5k")
 """Data sets without a train split, from which validation identities could be kept out."""
-
-
-def cache_dir() -> epath.Path:
-    """The user's cache directory for this program."""
-    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return epath.Path(root) / "reid_jax"
 
 
 def prepared_stand_ins(

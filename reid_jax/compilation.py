@@ -9,6 +9,8 @@ import os
 
 import jax
 
+from reid_jax.files import cache_dir
+
 __all__ = ["keep_compiled"]
 
 LEAST_SECONDS = 0.1
@@ -23,8 +25,6 @@ def keep_compiled() -> None:
     that.
     """
     if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-        directory = os.path.join(root, "reid_jax", "compilation")
-        jax.config.update("jax_compilation_cache_dir", directory)
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir() / "compilation"))
     if not os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_SECONDS)

@@ -1,15 +1,26 @@
-"""Files that are there whole or not at all, and trees as names with dots."""
+"""Files that are there whole or not at all, their cache, and trees as names with dots."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
-__all__ = ["differences", "flattened", "read_json", "write_atomically"]
+__all__ = ["cache_dir", "differences", "flattened", "read_json", "write_atomically"]
+
+
+def cache_dir() -> epath.Path:
+    """The user's directory for what this library can make again: `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Returns:
+        the directory, which may not be there yet.
+    """
+    root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return epath.Path(root) / "reid_jax"
 
 
 def write_atomically(path: epath.PathLike, content: bytes | str) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import pathlib
 import sys
 from collections.abc import Sequence
 
 from reid_jax.embedder import TRAINING_FILE, Embedder
+from reid_jax.files import cache_dir
 from reid_jax.search import (
     EmbeddingStore,
     Gallery,
@@ -58,8 +58,7 @@ def open_store(
     if path is None:
         key = f"{gallery.root}\0{model_digest(embedder)}\0{half}"
         name = f"{gallery.root.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        path = os.path.join(os.path.expanduser(cache), "reid_jax", "stores", name)
+        path = cache_dir() / "stores" / name
     return EmbeddingStore(path, embedder, dtype="float16" if half else None)
 
 
