@@ -65,8 +65,10 @@ class Checkpoints:
         Args:
             template: a state of the same shapes.
         Raises:
-            ValueError: if checkpoints are there and none can be read.
+            ValueError: if checkpoints are there and none can be read, or if other processes see
+                others.
         """
+        self._require_same_everywhere()
         found = self._newest_readable(
             "last",
             lambda step: self._restore("last", step, template),
@@ -79,6 +81,19 @@ class Checkpoints:
             self._set_aside(unreadable)
         return state, step
 
+    def _require_same_everywhere(self) -> None:
+        step = self.latest_step()
+        newest = parallel.gather_hosts(np.array([-1 if step is None else step], np.int32))
+        if len(set(newest.tolist())) > 1:
+            seen = ", ".join(
+                f"{'none' if at < 0 else f'that of step {at}'} on process {number}"
+                for number, at in enumerate(newest.tolist())
+            )
+            raise ValueError(
+                f"the processes do not see the same newest checkpoint in {self._root / 'last'}: "
+                f"{seen}. All must reach one work directory: take a bucket or a shared disk."
+            )
+
     def _newest_readable(
         self, kind: str, read: Callable[[int], Any], remedy: str
     ) -> tuple[Any, int, list[int]] | None:
@@ -88,6 +103,8 @@ class Checkpoints:
         for place, step in enumerate(steps):
             try:
                 return read(step), step, steps[:place]
+            except jax.errors.JaxRuntimeError:
+                raise  # A process that is lost, or memory: the files are not at fault.
             except Exception as error:  # Orbax raises many kinds for a damaged file.
                 problems.append(f"step {step}: {_first_line(error)}")
                 before = "; trying the one before it" if place + 1 < len(steps) else ""

@@ -15,7 +15,7 @@ import glob
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -50,6 +50,7 @@ __all__ = [
     "say",
     "shard",
     "shard_several",
+    "stop_agreed",
     "total",
     "usable_devices",
 ]
@@ -146,6 +147,21 @@ def barrier(name: str) -> None:
     """Waits until every process has reached the barrier of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def stop_agreed(steps: Iterable[int]) -> bool:
+    """True if the processes of the job have agreed to stop after one of some steps.
+
+    One that gets SIGTERM, which ends it only where it is alone, tells the others, and they agree on
+    the first step that none of them has taken
+    (`jax.experimental.multihost_utils.reached_preemption_sync_point`).
+
+    Args:
+        steps: numbers of steps that were taken, each asked about once by every process.
+    """
+    if jax.process_count() == 1:
+        return False
+    return any(multihost_utils.reached_preemption_sync_point(step) for step in steps)
 
 
 def gather_hosts(array: np.ndarray) -> np.ndarray:

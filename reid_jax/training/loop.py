@@ -156,7 +156,7 @@ def train(
             bar.update(taken * images_per_step)
             done = number + taken
             last = done == num_steps
-            stopping = bool(stop_requested)
+            stopping = bool(stop_requested) or parallel.stop_agreed(range(number + 1, done + 1))
             save = last or stopping or done % intervals.checkpoint_every == 0
             check = intervals.validate_every and done % intervals.validate_every == 0
             if save or check or done % intervals.log_every == 0:
@@ -248,8 +248,9 @@ def _require_finite(
 def _stop_signals() -> Iterator[list[int]]:
     """A list that is no longer empty once the process was asked to stop.
 
-    Several processes would stop at different steps and wait for each other, so there a signal has
-    its usual effect and the last checkpoint is where the run goes on.
+    Several processes would stop at different steps and wait for each other, so there an interrupt
+    has its usual effect, the last checkpoint is where the run goes on, and a termination signal is
+    for `reid_jax.parallel.stop_agreed`.
     """
     received: list[int] = []
     if not parallel.is_single_process():
