@@ -257,7 +257,7 @@ def _arguments(
     return {
         "model": model,
         "initial": None if method.own_network else methods.initial(start, model),
-        "objective": method.objective(),
+        "objective": method.objective(start),
         "source": train,
         "sampler": drawn,
         "preprocess": methods.preprocess(method, start, chosen),

