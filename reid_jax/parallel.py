@@ -13,9 +13,10 @@ from __future__ import annotations
 import functools
 import glob
 import importlib.util
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 import jax
@@ -31,16 +32,19 @@ __all__ = [
     "barrier",
     "cross_mean",
     "cross_sum",
+    "devices_taking",
     "gather",
     "gather_hosts",
     "gather_shares",
     "global_row_index",
     "host_rows",
     "host_share",
+    "in_turns",
     "initialize",
     "is_main_process",
     "is_single_process",
     "leave",
+    "map_devices",
     "map_rows",
     "mean",
     "num_devices",
@@ -50,7 +54,9 @@ __all__ = [
     "say",
     "shard",
     "shard_several",
+    "spread",
     "stop_agreed",
+    "sum_hosts",
     "total",
     "usable_devices",
 ]
@@ -63,6 +69,9 @@ LOST_AFTER = 30
 
 WAIT_AT_END = 60
 """Seconds that a process which is done, or has failed, waits for the others to end too."""
+
+MOST_GATHERED = 2**26
+"""Entries of the arrays of all processes that `sum_hosts` holds at once."""
 
 
 # Processes -------------------------------------------------------------------------------------
@@ -171,6 +180,17 @@ def gather_hosts(array: np.ndarray) -> np.ndarray:
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
+def sum_hosts(array: np.ndarray) -> np.ndarray:
+    """Sum of arrays of one shape [N, ...] over the processes, on each of them."""
+    if jax.process_count() == 1:
+        return array
+    # Some rows at a time: all processes' arrays are held at once.
+    num_parts = -(-array.size * jax.process_count() // MOST_GATHERED)
+    parts = np.array_split(array, max(1, min(num_parts, len(array))))
+    sums = [gather_hosts(part[None]).sum(axis=0, dtype=array.dtype) for part in parts]
+    return np.concatenate(sums)
+
+
 # Inside a step ---------------------------------------------------------------------------------
 
 
@@ -274,7 +294,7 @@ def host_rows(batch_size: int) -> slice:
 
 def shard(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, Any]:
     """Rows [B, ...] of this process, laid out [devices, B/devices, ...] and already on them."""
-    return _put({name: _of_devices(value, devices) for name, value in batch.items()}, devices)
+    return spread({name: _of_devices(value, devices) for name, value in batch.items()}, devices)
 
 
 def shard_several(
@@ -285,16 +305,11 @@ def shard_several(
         name: np.stack([_of_devices(batch[name], devices) for batch in batches], axis=1)
         for name in batches[0]
     }
-    return _put(stacked, devices)
+    return spread(stacked, devices)
 
 
 def _of_devices(rows: np.ndarray, devices: Sequence[jax.Device]) -> np.ndarray:
     return rows.reshape(len(devices), -1, *rows.shape[1:])
-
-
-def _put(batch: dict[str, np.ndarray], devices: Sequence[jax.Device]) -> dict[str, Any]:
-    mesh = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec(AXIS))
-    return {name: jax.device_put(value, mesh) for name, value in batch.items()}
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
@@ -304,6 +319,12 @@ def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
     """
     everywhere = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec())
     return jax.tree.map(lambda leaf: jax.device_put(leaf, everywhere, may_alias=False), tree)
+
+
+def spread(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """The rows of each leaf, shared by the devices in equal parts."""
+    each = NamedSharding(Mesh(np.asarray(devices), AXIS), PartitionSpec(AXIS))
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, each), tree)
 
 
 def num_devices(devices: Sequence[jax.Device]) -> int:
@@ -358,6 +379,55 @@ def map_rows(function: Callable[..., Any], constants: Any, *, num_rows: int) -> 
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[: len(rows)], out)
 
     return call
+
+
+@functools.cache
+def map_devices(
+    function: Callable[..., Any], split: tuple[bool, ...], devices: tuple[jax.Device, ...]
+) -> Callable[..., Any]:
+    """`function` on each of some devices of this process at once, without a word between them.
+
+    Args:
+        function: the same object at each call, so that it is compiled once.
+        split: for each argument, whether the devices share its rows (see `spread`) or each has it
+            whole (see `replicate`).
+        devices: of this process.
+    Returns:
+        `call(*arguments)`, which gives the rows of all devices, one device's after another's.
+    """
+    specs = tuple(PartitionSpec(AXIS) if shared else PartitionSpec() for shared in split)
+    mesh = Mesh(np.asarray(devices), AXIS)
+    mapped = jax.shard_map(
+        function, mesh=mesh, in_specs=specs, out_specs=PartitionSpec(AXIS), check_vma=False
+    )
+    return jax.jit(mapped)
+
+
+def devices_taking(num_tasks: int, *, over_processes: bool) -> tuple[jax.Device, ...]:
+    """This process's devices that have work if each takes one task at a time.
+
+    Args:
+        num_tasks: independent of each other.
+        over_processes: whether the processes of the job share them, or each has them all.
+    """
+    own = -(-num_tasks // jax.process_count()) if over_processes else num_tasks
+    return tuple(jax.local_devices()[: max(1, own)])
+
+
+def in_turns(
+    tasks: Iterable[Any], num_devices: int, *, over_processes: bool
+) -> Iterator[list[Any]]:
+    """This process's tasks, in groups of up to `num_devices`, without reading further ahead.
+
+    Args:
+        tasks: the same ones, in the same order, on every process.
+        num_devices: how many it takes at a time.
+        over_processes: whether the processes take them in turns, or each takes them all.
+    """
+    number, count = (jax.process_index(), jax.process_count()) if over_processes else (0, 1)
+    own = itertools.islice(tasks, number, None, count)
+    while group := list(itertools.islice(own, num_devices)):
+        yield group
 
 
 def host_share(num_items: int) -> slice:

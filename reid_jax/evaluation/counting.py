@@ -7,24 +7,28 @@ distances by block of distances.
 
 Counts add up over parts of the gallery, so a large gallery is taken part by part, and one that is
 too large to be held is given part by part.
+
+Devices take whole blocks, or whole parts, at a time, and so may the processes of a job: what a
+block is does not depend on how many there are, and neither does the result.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from reid_jax import parallel
 from reid_jax.distances import DISTANCES
 from reid_jax.evaluation.gallery import Labels, OwnGalleries, as_real, precision, refuse_nan
+from reid_jax.evaluation.lanes import MOST_COUNTED, count_before
 
 __all__ = [
     "BLOCK_ENTRIES",
     "Positions",
-    "count_below",
     "feature_blocks",
     "positions_by_parts",
     "positions_by_sorting",
@@ -66,10 +70,6 @@ _FEWEST_QUERIES = 1024
 # for the images of their identities to be a small share of the gallery. Its 16 MiB are memory that
 # the C library keeps for the next block, where larger pieces come from the system each time.
 _PART_QUERIES, _PART_ENTRIES = 2048, 2**22
-# Counting keeps [rows, matches, lanes] int32 partial sums in a CPU's second-level cache and adds
-# `_COUNT_UNROLL` comparisons to each before storing it: over ten times the speed of the one-line
-# reduction, which XLA's CPU backend does not vectorise.
-_COUNT_ROWS, _COUNT_MATCHES, _COUNT_LANES, _COUNT_UNROLL = 64, 64, 128, 8
 
 
 Positions = tuple[np.ndarray, np.ndarray]
@@ -92,11 +92,14 @@ def positions_of_distances(labels: Labels | OwnGalleries, distances: np.ndarray)
     """
     distances = as_real(distances)
     counted = _OwnPositions(labels)
+    blocks = _equal_blocks(query_blocks(labels.order, labels.num_gallery, None))
+    devices = parallel.devices_taking(len(blocks), over_processes=False)
     with precision(distances.dtype):
-        removed = jnp.asarray(labels.removed)
-        for rows in query_blocks(labels.order, labels.num_gallery, None):
-            counted.add_whole(rows, *_mask(jnp.asarray(distances[rows]), removed))
-    return counted.positions_and_rows()
+        mask = parallel.map_devices(_mask, (True, False), devices)
+        for group in parallel.in_turns(blocks, len(devices), over_processes=False):
+            rows = _one_for_each(group, devices).ravel()
+            counted.add_blocks(devices, rows, *mask(distances[rows], labels.removed))
+    return counted.positions_and_rows(over_processes=False)
 
 
 def positions_of_features(
@@ -106,6 +109,8 @@ def positions_of_features(
     distance: str,
     dtype: np.dtype,
     queries_per_block: int | None = None,
+    *,
+    over_processes: bool = False,
 ) -> Positions:
     """Positions by the distances of features, of which a block at a time is computed.
 
@@ -116,6 +121,7 @@ def positions_of_features(
         distance: a name in `reid_jax.distances.DISTANCES`.
         dtype: float32 or float64, to compute in.
         queries_per_block: rows of the block; None takes as many as keep it at 128 MiB.
+        over_processes: whether the processes of a job share the blocks; each must call it then.
 
     Returns:
         Positions.
@@ -125,16 +131,29 @@ def positions_of_features(
     """
     if queries_per_block is None and labels.num_gallery * _FEWEST_QUERIES > BLOCK_ENTRIES:
         (positions,) = positions_by_parts(
-            labels, query_features, gallery_features, (), (0,), distance, dtype
+            labels,
+            query_features,
+            gallery_features,
+            (),
+            (0,),
+            distance,
+            dtype,
+            over_processes=over_processes,
         )
         return positions
     counted = _OwnPositions(labels)
+    blocks = _equal_blocks(query_blocks(labels.order, labels.num_gallery, queries_per_block))
+    devices = parallel.devices_taking(len(blocks), over_processes=over_processes)
     with precision(dtype):
-        block = feature_blocks(query_features, gallery_features, distance, dtype)
-        removed = jnp.asarray(labels.removed)
-        for rows in query_blocks(labels.order, labels.num_gallery, queries_per_block):
-            counted.add_whole(rows, *block(rows, removed))
-    return counted.positions_and_rows()
+        queries, images = (
+            features.astype(dtype, copy=False) for features in (query_features, gallery_features)
+        )
+        block = parallel.map_devices(_masked_distances(distance), (True, False, False), devices)
+        images, removed = parallel.replicate((images, labels.removed), devices)
+        for group in parallel.in_turns(blocks, len(devices), over_processes=over_processes):
+            rows = _one_for_each(group, devices).ravel()
+            counted.add_blocks(devices, rows, *block(queries[rows], images, removed))
+    return counted.positions_and_rows(over_processes=over_processes)
 
 
 def positions_by_parts(
@@ -145,6 +164,8 @@ def positions_by_parts(
     numbers: Sequence[int],
     distance: str,
     dtype: np.dtype,
+    *,
+    over_processes: bool = False,
 ) -> list[Positions]:
     """Positions with the first n distractors behind the gallery, for several n from one pass.
 
@@ -159,6 +180,8 @@ def positions_by_parts(
         numbers: of distractors, increasing, the first of them 0.
         distance: a name in `reid_jax.distances.DISTANCES`.
         dtype: float32 or float64, to compute in.
+        over_processes: whether the processes of a job share the parts; each must call it then, with
+            the same distractors.
 
     Returns:
         Positions with each of `numbers`.
@@ -169,54 +192,84 @@ def positions_by_parts(
     """
     counted = _OwnPositions(labels)
     blocks = query_blocks(labels.order, 1, _PART_QUERIES)
-    most = max(labels.num_gallery, *np.diff(numbers)) if len(numbers) > 1 else labels.num_gallery
+    num_columns = gallery_features.shape[1]
+    sections = [labels.num_gallery, *(int(added) for added in np.diff(numbers))]
     # Neither a block of distances nor the features of a part take more than a block may.
-    size = _PART_ENTRIES // max(len(blocks[0]), gallery_features.shape[1])
-    size = max(1, min(size, int(most)))
-    found = []
+    size = _PART_ENTRIES // max(len(blocks[0]), num_columns)
+    size = max(1, min(size, max(sections)))
+    num_parts = sum(-(-section // size) for section in sections)
+    devices = parallel.devices_taking(num_parts, over_processes=over_processes)
+
+    def of_gallery(rows: np.ndarray | slice, first_row: int = 0) -> _Part:
+        return gallery_features[rows], labels.removed[rows], first_row
+
+    def on_devices(parts: Sequence[_Part]) -> tuple[jax.Array, jax.Array, np.ndarray]:
+        images = np.zeros((len(devices) * size, num_columns), dtype)
+        removed = np.ones(len(devices) * size, bool)
+        first_rows = np.zeros(len(devices), np.int32)
+        for number, (features, left_out, first_row) in enumerate(parts):
+            rows = slice(number * size, number * size + len(features))
+            images[rows], removed[rows], first_rows[number] = features, left_out, first_row
+        return *parallel.spread((images, removed), devices), first_rows
+
     with precision(dtype):
-        queries = [jnp.asarray(query_features[rows], dtype) for rows in blocks]
+        block = parallel.map_devices(_masked_distances(distance), (False, True, True), devices)
+        take = parallel.map_devices(_take, (True, True), devices)
 
-        def block(number: int, part: Any, removed: np.ndarray) -> tuple[jax.Array, jax.Array]:
-            part = jnp.asarray(part, dtype)
-            if missing := size - len(part):
-                part = jnp.pad(part, ((0, missing), (0, 0)))
-                removed = np.pad(removed, (0, missing), constant_values=True)
-            return _distance_block(queries[number], part, removed, distance)
-
-        def own_values(number: int, own_rows: np.ndarray) -> jax.Array:
+        def own_values(queries: jax.Array, own_rows: np.ndarray) -> np.ndarray:
             wanted, column = np.unique(own_rows, return_inverse=True)
             column = column.reshape(own_rows.shape)
-            values = np.empty(own_rows.shape, dtype)
-            for start in range(0, len(wanted), size):
-                rows = wanted[start : start + size]
-                part, _ = block(number, gallery_features[rows], labels.removed[rows])
-                inside = (column >= start) & (column < start + size)
-                within = np.where(inside, column - start, 0)
-                picked = np.asarray(jnp.take_along_axis(part, within, axis=1))
-                values = np.where(inside, picked, values)
-            return jnp.asarray(values)
+            values = np.zeros(own_rows.shape, dtype)
+            starts = range(0, len(wanted), size)
+            for group in parallel.in_turns(starts, len(devices), over_processes=over_processes):
+                parts = [of_gallery(wanted[start : start + size]) for start in group]
+                images, removed, _ = on_devices(parts)
+                places = np.stack([column - start for start in _one_for_each(group, devices)])
+                inside = (places >= 0) & (places < size)
+                inside[len(group) :] = False  # On devices without a part.
+                within = (places * inside).reshape(-1, places.shape[-1])
+                picked = np.asarray(take(block(queries, images, removed)[0], within))
+                # Each image is in one part.
+                values += np.where(inside, picked.reshape(places.shape), 0).sum(axis=0)
+            return parallel.sum_hosts(values) if over_processes else values
 
+        queries = [
+            parallel.replicate(np.asarray(query_features[rows], dtype), devices) for rows in blocks
+        ]
         own_rows = [labels.own_rows(rows)[0] for rows in blocks]
-        own = [(own_values(number, rows), rows) for number, rows in enumerate(own_rows)]
+        own = [
+            parallel.replicate(_in_columns(own_values(features, rows), rows), devices)
+            for features, rows in zip(queries, own_rows, strict=True)
+        ]
 
-        def add(part: np.ndarray, removed: np.ndarray, first_row: int) -> None:
-            for number, rows in enumerate(blocks):
-                values, has_nan = block(number, part, removed)
-                counted.add_part(rows, values, has_nan, *own[number], first_row)
+        def positions_after(parts: Iterable[_Part]) -> Positions:
+            for group in parallel.in_turns(parts, len(devices), over_processes=over_processes):
+                images, removed, first_rows = on_devices(group)
+                for rows, features, columns in zip(blocks, queries, own, strict=True):
+                    values, has_nan = block(features, images, removed)
+                    counted.add_parts(devices, rows, values, has_nan, columns, first_rows)
+            return counted.positions_and_rows(over_processes=over_processes)
 
-        for start in range(0, labels.num_gallery, size):
-            rows = slice(start, start + size)
-            add(gallery_features[rows], labels.removed[rows], start)
-        found.append(counted.positions_and_rows())
-        num_columns = gallery_features.shape[1]
-        num_done = 0
-        for part in _regrouped(distractor_batches, numbers[1:], size, num_columns):
-            add(part, np.zeros(len(part), bool), labels.num_gallery + num_done)
-            num_done += len(part)
-            if num_done in numbers:
-                found.append(counted.positions_and_rows())
+        starts = range(0, labels.num_gallery, size)
+        found = [positions_after(of_gallery(slice(at, at + size), at) for at in starts)]
+        distractors = _regrouped(distractor_batches, numbers[1:], size, num_columns)
+        for start, end in itertools.pairwise(numbers):
+            first_row = labels.num_gallery + start
+            found.append(positions_after(_up_to(end - start, distractors, first_row)))
     return found
+
+
+# Features [b, D], which of them are removed [b], and the gallery row of the first.
+_Part = tuple[Any, np.ndarray, int]
+
+
+def _up_to(number: int, parts: Iterator[np.ndarray], first_row: int) -> Iterator[_Part]:
+    """The next parts, of `number` images together, that stand in the gallery from a row on."""
+    done = 0
+    while done < number:
+        part = next(parts)
+        yield part, np.zeros(len(part), bool), first_row + done
+        done += len(part)
 
 
 def _regrouped(
@@ -305,55 +358,113 @@ def query_blocks(
     return np.array_split(queries, -(-len(queries) // queries_per_block))
 
 
+def _equal_blocks(blocks: list[np.ndarray]) -> list[np.ndarray]:
+    """Blocks of one shape: the last query of a shorter one stands there twice."""
+    size = max(map(len, blocks))
+    return [np.pad(block, (0, size - len(block)), mode="edge") for block in blocks]
+
+
+def _one_for_each(group: Sequence[Any], devices: Sequence[jax.Device]) -> np.ndarray:
+    """[devices, ...] a block for each device: the last one again where there are fewer."""
+    return np.stack([*group, *[group[-1]] * (len(devices) - len(group))])
+
+
+Columns = list[tuple[np.ndarray, np.ndarray]]
+
+
+def _in_columns(own_values: np.ndarray, own_rows: np.ndarray) -> Columns:
+    """Both [R, M] in parts of up to `MOST_COUNTED` columns, padded on the right."""
+    num_columns = own_rows.shape[1]
+    # Multiples of 8 keep the compiled shapes few.
+    width = min(MOST_COUNTED, num_columns + -num_columns % 8)
+    padding = (0, 0), (0, -num_columns % width)
+    own_values, own_rows = np.pad(own_values, padding), np.pad(own_rows, padding)
+    parts = [slice(start, start + width) for start in range(0, num_columns, width)]
+    return [(own_values[:, part], own_rows[:, part]) for part in parts]
+
+
 class _OwnPositions:
     """Positions [Q, M], junk left out, of the gallery images of each query's identity."""
 
     def __init__(self, labels: Labels | OwnGalleries) -> None:
         self._labels = labels
-        self._counts = np.zeros((labels.num_query, max(1, int(labels.num_own.max()))), np.int64)
+        self._counts = np.zeros((labels.num_query, max(1, int(labels.num_own.max()))), np.int32)
+        self._has_nan = np.zeros(labels.num_query, np.int32)
 
-    def add_whole(self, rows: np.ndarray, values: jax.Array, has_nan: jax.Array) -> None:
-        """Counts the gallery for the queries `rows` [R], as `add_part` does."""
-        own_rows, _ = self._labels.own_rows(rows)
-        own_values = jnp.take_along_axis(values, own_rows, axis=1)
-        self.add_part(rows, values, has_nan, own_values, own_rows, 0)
-
-    def add_part(
+    def add_blocks(
         self,
+        devices: tuple[jax.Device, ...],
         rows: np.ndarray,
         values: jax.Array,
         has_nan: jax.Array,
-        own_values: jax.Array,
-        own_rows: np.ndarray,
-        first_row: int,
     ) -> None:
-        """Counts a part of the gallery.
+        """Counts the whole gallery for a block of queries on each device.
 
         Args:
-            rows: [R] the queries.
-            values: [R, C] distances to C gallery images, nan where one does not count.
-            has_nan: [R] whether there is another nan.
-            own_values: [R, M] distances to the images of each query's identity.
-            own_rows: [R, M] gallery rows of these.
-            first_row: gallery row of the first of the C images.
+            devices: that hold the rows of what follows.
+            rows: [devices * R] the queries, a block after another.
+            values: [devices * R, G] distances to the gallery, nan where an image does not count.
+            has_nan: [devices * R] whether there is another nan.
         """
-        refuse_nan(rows, has_nan)
+        own_rows, _ = self._labels.own_rows(rows)
+        own_values = np.asarray(
+            parallel.map_devices(_take, (True, True), devices)(values, own_rows)
+        )
+        before = parallel.map_devices(count_before, (True, True, True, False), devices)
+        first_row = np.zeros(1, np.int32)
+        parts = [before(values, *part, first_row) for part in _in_columns(own_values, own_rows)]
         num_columns = own_rows.shape[1]
-        # Multiples of 8 keep the compiled shapes few.
-        width = min(_COUNT_MATCHES, num_columns + -num_columns % 8)
-        padding = ((0, 0), (0, -num_columns % width))
-        own_rows, own_values = np.pad(own_rows, padding), jnp.pad(own_values, padding)
-        parts = [
-            _count_before(values, own_values[:, part], own_rows[:, part], np.int32(first_row))
-            for part in (slice(i, i + width) for i in range(0, num_columns, width))
-        ]
-        counts = np.concatenate([np.asarray(part) for part in parts], axis=1)
-        self._counts[rows, :num_columns] += counts[:, :num_columns]
+        self._counts[rows, :num_columns] = np.concatenate(parts, axis=1)[:, :num_columns]
+        self._has_nan[rows] = has_nan
 
-    def positions_and_rows(self) -> Positions:
-        """What is counted so far."""
+    def add_parts(
+        self,
+        devices: tuple[jax.Device, ...],
+        rows: np.ndarray,
+        values: jax.Array,
+        has_nan: jax.Array,
+        own: Columns,
+        first_rows: np.ndarray,
+    ) -> None:
+        """Counts a part of the gallery on each device for a block of queries.
+
+        Args:
+            devices: that hold what follows.
+            rows: [R] the queries.
+            values: [devices * R, C] their distances to the C gallery images of each part, nan
+                where one does not count.
+            has_nan: [devices * R] whether there is another nan.
+            own: distances to the images of each query's identity, and their gallery rows.
+            first_rows: [devices] gallery row of the first image of each part.
+        """
+        before = parallel.map_devices(count_before, (True, False, False, True), devices)
+        counts = np.concatenate([before(values, *part, first_rows) for part in own], axis=1)
+        counts = counts.reshape(len(devices), len(rows), -1).sum(axis=0)
+        counts = counts[:, : self._counts.shape[1]]
+        self._counts[rows, : counts.shape[1]] += counts
+        self._has_nan[rows] |= np.asarray(has_nan).reshape(len(devices), -1).any(axis=0)
+
+    def positions_and_rows(self, *, over_processes: bool) -> Positions:
+        """What is counted so far, by this process or by all.
+
+        Raises:
+            ValueError: on nan distances.
+        """
+        counts, has_nan = self._counts, self._has_nan
+        if over_processes:
+            counts, has_nan = parallel.sum_hosts(counts), parallel.sum_hosts(has_nan)
+        refuse_nan(np.arange(len(has_nan)), has_nan > 0)
         rows, own = self._labels.own_rows(np.arange(self._labels.num_query))
-        return np.where(own, self._counts, -1), rows
+        return np.where(own, counts.astype(np.int64), -1), rows
+
+
+@cache
+def _masked_distances(distance: str) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return partial(_distance_block, distance=distance)
+
+
+def _take(values: jax.Array, columns: jax.Array) -> jax.Array:
+    return jnp.take_along_axis(values, columns, axis=1)
 
 
 @partial(jax.jit, static_argnames="distance")
@@ -367,72 +478,3 @@ def _mask(values: jax.Array, removed: jax.Array) -> tuple[jax.Array, jax.Array]:
     # nan compares false with everything, so a removed image comes before no match, infinite
     # distances included.
     return jnp.where(removed, jnp.nan, values), jnp.any(jnp.isnan(values) & ~removed, axis=1)
-
-
-@jax.jit
-def _count_before(
-    values: jax.Array, own_values: jax.Array, own_rows: jax.Array, first_row: jax.Array
-) -> jax.Array:
-    """How many of a row of `values` [R, C] come before each of `own_values` [R, M]: [R, M].
-
-    The columns of `values` are the gallery rows from `first_row` on; `own_rows` [R, M] are those of
-    `own_values`.
-    """
-
-    def count(row: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        values, own_keys, own_rows = row
-
-        def before(lanes: jax.Array, columns: jax.Array) -> jax.Array:
-            # Smaller, or equal at a lower row.
-            lower = first_row + columns < own_rows[:, None]
-            return lanes < own_keys[:, None] + lower
-
-        return _count_in_lanes(_ordered_keys(values), before, len(own_rows))
-
-    rows = values, _ordered_keys(own_values), own_rows
-    return lax.map(count, rows, batch_size=_COUNT_ROWS)
-
-
-@jax.jit
-def count_below(values: jax.Array, thresholds: jax.Array) -> jax.Array:
-    """How many entries of a row of `values` [R, G] are below each of `thresholds` [E]: [R, E]."""
-
-    def count(values: jax.Array) -> jax.Array:
-        return _count_in_lanes(
-            values, lambda lanes, _: lanes < thresholds[:, None], len(thresholds)
-        )
-
-    return lax.map(count, values, batch_size=8)
-
-
-def _ordered_keys(values: jax.Array) -> jax.Array:
-    """Integers in the order of the floats, equal where these are equal; the largest for nan."""
-    integer = np.dtype(f"int{8 * values.dtype.itemsize}")
-    # -0 and 0 are equal but differ in their bits.
-    bits = lax.bitcast_convert_type(jnp.where(values == 0, 0, values), integer)
-    largest = np.iinfo(integer).max
-    return jnp.where(jnp.isnan(values), largest, jnp.where(bits < 0, bits ^ largest, bits))
-
-
-def _count_in_lanes(
-    values: jax.Array, predicate: Callable[[jax.Array, jax.Array], jax.Array], num_counts: int
-) -> jax.Array:
-    """Sum of predicate(values [1, L], their indices [L]) -> [num_counts, L] over `values` [G].
-
-    The predicate must be false for nan, or for the largest integer.
-    """
-    step = _COUNT_LANES * _COUNT_UNROLL
-    padding = jnp.nan if jnp.issubdtype(values.dtype, jnp.floating) else jnp.iinfo(values.dtype).max
-    values = jnp.pad(values, (0, -len(values) % step), constant_values=padding)
-
-    def add(index: jax.Array, counts: jax.Array) -> jax.Array:
-        start = index * np.int32(step)
-        for offset in np.arange(0, step, _COUNT_LANES, dtype=np.int32):
-            lanes = lax.dynamic_slice_in_dim(values, start + offset, _COUNT_LANES)
-            indices = start + offset + jnp.arange(_COUNT_LANES, dtype=jnp.int32)
-            counts = counts + predicate(lanes[None, :], indices).astype(jnp.int32)
-        return counts
-
-    zeros = jnp.zeros((num_counts, _COUNT_LANES), jnp.int32)
-    counts = lax.fori_loop(np.int32(0), np.int32(len(values) // step), add, zeros)
-    return counts.sum(axis=1, dtype=jnp.int32)

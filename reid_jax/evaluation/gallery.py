@@ -194,7 +194,7 @@ def refuse_nan(rows: np.ndarray, has_nan: np.ndarray | jax.Array) -> None:
     has_nan = np.asarray(has_nan)
     if has_nan.any():
         raise ValueError(
-            f"{int(has_nan.sum())} of {len(rows)} queries in a block have nan distances, the first "
-            f"is query row {int(rows[np.argmax(has_nan)])}; the features must be finite and the "
-            "distances not nan: look for a diverged model or a broken image"
+            f"{int(has_nan.sum())} of {len(rows)} queries that were taken together have nan "
+            f"distances, the first is query row {int(rows[np.argmax(has_nan)])}; the features must "
+            "be finite and the distances not nan: look for a diverged model or a broken image"
         )

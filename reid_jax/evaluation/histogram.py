@@ -5,8 +5,9 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from reid_jax.evaluation.counting import count_below, feature_blocks, query_blocks
+from reid_jax.evaluation.counting import feature_blocks, query_blocks
 from reid_jax.evaluation.gallery import Labels, checked_features, precision, refuse_nan
+from reid_jax.evaluation.lanes import count_below
 from reid_jax.evaluation.protocols import Comparison
 from reid_jax.schema import JUNK
 

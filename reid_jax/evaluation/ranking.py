@@ -102,6 +102,9 @@ def rank_features(
     gallery is large, for a part of it at a time. A match's own value comes from the block that it
     is compared with, or one of the same shape, so ties are exact.
 
+    The devices share the blocks, and so do the processes of a job, each of which must call it with
+    the same features. The result does not depend on how many there are.
+
     Args:
         query_features: [Q, D] finite. Not normalised here.
         gallery_features: [G, D].
@@ -125,7 +128,13 @@ def rank_features(
     return _result(
         labels,
         positions_of_features(
-            labels, query_features, gallery_features, distance, dtype, queries_per_block
+            labels,
+            query_features,
+            gallery_features,
+            distance,
+            dtype,
+            queries_per_block,
+            over_processes=True,
         ),
     )
 
@@ -146,7 +155,7 @@ def rank_with_distractors(
 
     What `rank_features` gives for the gallery with the first n distractors after it, for several n
     from one pass. Distractors only push matches back, so each batch is counted and let go: memory
-    does not grow with their number.
+    does not grow with their number. Devices and processes share the work as in `rank_features`.
 
     Args:
         query_features: [Q, D] finite.
@@ -174,7 +183,14 @@ def rank_with_distractors(
     if numbers[0] < 0:
         raise ValueError(f"numbers of distractors must be at least 0, got {numbers[0]}")
     positions = positions_by_parts(
-        labels, query_features, gallery_features, distractor_batches, numbers, distance, dtype
+        labels,
+        query_features,
+        gallery_features,
+        distractor_batches,
+        numbers,
+        distance,
+        dtype,
+        over_processes=True,
     )
     return {n: _result(labels, own, n) for n, own in zip(numbers, positions, strict=True)}
 

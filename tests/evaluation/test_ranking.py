@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from reid_jax.evaluation import (
     pair_distance_histogram,
     rank,
     rank_features,
+    rank_with_distractors,
     top_k,
 )
 from reid_jax.evaluation.gallery import Labels
@@ -265,6 +268,40 @@ def test_counting_of_features_equals_the_definition_by_sorting(queries_per_block
         np.testing.assert_array_equal(
             positions[own], np.take_along_axis(sorted_positions, rows, axis=1)[own]
         )
+
+
+@pytest.mark.parametrize(
+    ("decimals", "numbers"),
+    [(0, (1, 4)), (8, (1, 4)), pytest.param(8, (1, 2, 8), marks=pytest.mark.slow)],
+)
+def test_devices_do_not_change_the_result(decimals, numbers, monkeypatch):
+    who = labels(40, num_gallery=300)
+    random = np.random.default_rng(41)
+    # Without decimals the distances are exact, and many are equal.
+    query, gallery, distractors = (
+        (3 * random.normal(size=(n, 6))).round(decimals).astype(np.float32) for n in (23, 300, 95)
+    )
+    monkeypatch.setattr(counting, "_PART_QUERIES", 7)
+    monkeypatch.setattr(counting, "_PART_ENTRIES", 6 * 45)
+    every = jax.local_devices()
+    found = []
+    for number in numbers:
+        monkeypatch.setattr(jax, "local_devices", lambda number=number: every[:number])
+        # Six blocks of four queries, the last of which is short; and of one whole.
+        found.append(
+            [
+                rank_features(query, gallery, *who, queries_per_block=4),
+                rank(reference.distance(query, gallery, "squared_euclidean"), *who),
+                *rank_with_distractors(query, gallery, *who, [distractors], at=[50, 95]).values(),
+            ]
+        )
+    for others in found[1:]:
+        for one, other in zip(found[0], others, strict=True):
+            for field in dataclasses.fields(one):
+                np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    distances = reference.distance(query, gallery, "squared_euclidean")
+    for result in found[-1][:3]:
+        assert_equal_reference(result, reference.rank(distances, *who))
 
 
 @pytest.mark.parametrize("cameras", [True, False])

@@ -3,8 +3,8 @@
 python one_of_several_processes.py WORKDIR RESULT WHAT
 
 WHAT is one of
-  twice: train, be stopped at step 5 as all are, train on, embed.
-  on: train, or go on where another job was stopped, and embed.
+  twice: train, be stopped at step 5 as all are, train on, embed, rank.
+  on: train, or go on where another job was stopped, and embed and rank.
   kill:N:step, kill:N:saving, term:N: train; process N is killed at step 5 or while the state of
     step 4 is being saved, or gets a termination signal at step 5.
 """
@@ -72,6 +72,30 @@ def embedded():
     np.testing.assert_array_equal(features, images.sum((1, 2)) * 2)
 
 
+def ranked():
+    """Each process has what it would find alone: of small integers, which are exact."""
+    random = np.random.default_rng(3)
+    query, gallery, distractors = (
+        random.integers(-3, 4, (n, 6)).astype(np.float32) for n in (23, 150, 40)
+    )
+    who = random.integers(0, 8, 23), None, random.integers(0, 8, 150), None
+
+    def distances(images):
+        return ((query[:, None] - images) ** 2).sum(2)
+
+    alone = evaluation.rank(distances(gallery), *who)
+    shared = evaluation.rank_features(query, gallery, *who, queries_per_block=4)
+    np.testing.assert_array_equal(shared.first_match_rank, alone.first_match_rank)
+    assert shared.map_step == alone.map_step
+    if fate == "twice":
+        return  # A quick test: what follows takes another form of the same.
+    more = *who[:2], np.append(who[2], np.full(40, -2)), None
+    alone = evaluation.rank(distances(np.concatenate([gallery, distractors])), *more)
+    shared = evaluation.rank_with_distractors(query, gallery, *who, [distractors], at=[40])[40]
+    np.testing.assert_array_equal(shared.cmc, alone.cmc)
+    assert shared.map_step == alone.map_step
+
+
 if __name__ == "__main__":
     workdir, result = map(Path, sys.argv[1:3])
     fate, number, when = [*sys.argv[3].split(":"), "", ""][:3]
@@ -93,6 +117,7 @@ if __name__ == "__main__":
         parallel.barrier("stopped")
     state = fit()
     embedded()
+    ranked()
     try:
         parallel.usable_devices(18)
     except ValueError as error:
