@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -119,7 +120,7 @@ def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> Non
     )
     parallel.say(report.text_table(made))
     if parallel.is_main_process():
-        parts = [name.replace("/", "_table_"), slug(options.rows)]
+        parts = [name.replace("/", "_table_"), slug(re.sub(r"[+ ]+", " ", options.rows))]
         path = results_dir / f"{_file_name('-'.join(filter(None, parts)), results, options)}.md"
         path.write_text(report.markdown_table(made) + "\n")
         parallel.say(f"table: {path}")

@@ -34,8 +34,9 @@ def summarize(runs: Mapping[str, Results]) -> Results:
         runs: name of each run's directory below the common one, such as 'seed_0', to its results.
 
     Returns:
-        What the runs share, None where they differ; means, sample standard deviations (None for a
-        single run) and the metrics of each run. A metric that any run lacks is None.
+        What the runs share, None where they differ; the commits of all of them; means, sample
+        standard deviations (None for a single run) and the metrics of each run. A metric that any
+        run lacks is None.
 
     Raises:
         ValueError: if there is no run, or runs differ in experiment, data or protocol.
@@ -70,6 +71,8 @@ def summarize(runs: Mapping[str, Results]) -> Results:
         "metrics": means,
         "metrics_std": deviations,
         "run_metrics": {name: results.metrics for name, results in runs.items()},
+        # A run that was added later is often of another commit, and the mean is of both.
+        "commit": ", ".join(dict.fromkeys(r.commit for r in runs.values() if r.commit)) or None,
     }
     return Results(**(shared | own))
 

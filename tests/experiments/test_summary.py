@@ -52,10 +52,18 @@ def test_summarize_loses_nothing_that_the_runs_share():
 
 def test_summarize_keeps_none_of_what_differs():
     runs = repeats(2)
-    others = {"weights": {"a": 1}, "commit": "b", "trained_on": "b", "machine": None, "steps": 3}
+    others = {"weights": {"a": 1}, "trained_on": "b", "machine": None, "steps": 3}
     runs["seed_1"] = dataclasses.replace(runs["seed_1"], **others)
     summary = summarize(runs)
     assert all(getattr(summary, name) is None for name in others)
+
+
+def test_summarize_names_the_commits_of_all_runs():
+    runs = repeats(4)
+    for name, commit in zip(runs, ("a", "b-dirty", "a", None), strict=True):
+        runs[name] = dataclasses.replace(runs[name], commit=commit)
+    assert summarize(runs).commit == "a, b-dirty"
+    assert summarize({"seed_3": runs["seed_3"]}).commit is None
 
 
 def test_summarize_of_one_run_has_no_deviation():
