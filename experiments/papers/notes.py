@@ -39,19 +39,21 @@ def _at_small_scale(config: Config, scale: str) -> bool:
     return scale == "small"
 
 
-def _at_pretrained_scale(config: Config, scale: str) -> bool:
-    """`Note.when` of runs at the scale `pretrained`."""
-    del config
-    return scale == "pretrained"
-
-
 OF_ALL = (
     Note(
         "scale pretrained: efficientnet_lite0 from ImageNet's weights in the place of the paper's "
         "network, 96x48, 240 steps of 32 images (16 pairs), SGD at 0.03 with warm-up and cosine, "
         "without dropout; objective, constants and sampling are the paper's, a margin between "
         "centers goes with the number of features, and mean codes come from the bank.",
-        _at_pretrained_scale,
+        lambda config, scale: scale == "pretrained",
+    ),
+    Note(
+        "the verification loss weighs what verification_weight says; printed is 1, in clever's "
+        "code a half.",
+        lambda config, scale: (
+            config.loss.verification_weight
+            not in (None, 0.0, 1.0, 0.5 if config.objective == "clever" else 1.0)
+        ),
     ),
 )
 """Notes of every paper's runs."""
