@@ -103,6 +103,15 @@ def best_times(calls: dict[str, Calls], rounds: int) -> dict[str, list[float]]:
     return best
 
 
+def use_processors(number: int) -> None:
+    """Keeps this process on some processors; called before JAX starts its threads.
+
+    Where an operating system cannot, all are used.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=32)
@@ -110,9 +119,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="processors that are used")
     parser.add_argument("--skip", nargs="*", choices=["xla", "pytorch"], default=[])
     options = parser.parse_args()
-    # Before JAX starts its threads; where an operating system cannot, all processors are used.
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    use_processors(options.threads)
     keep_freed_memory()  # As a run does; all then have it.
     with_torch = importlib.util.find_spec("torch") is not None and "pytorch" not in options.skip
     if with_torch:

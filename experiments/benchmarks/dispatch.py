@@ -32,9 +32,7 @@ def rate(steps_per_dispatch: int, source: data.Source, options: argparse.Namespa
     """Images per second of the last `LOG_EVERY` steps of a training."""
     height, width = map(int, options.size.split("x"))
     _, identities = data.identity_labels(source.identities)
-    model = models.build(
-        "resnet18", width=options.width, num_identities=len(identities), axis_name="devices"
-    )
+    model = models.build("resnet18", width=options.width, num_identities=len(identities))
     num_steps = 2 * LOG_EVERY
     with tempfile.TemporaryDirectory() as workdir:
         training.fit(

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import os
 import sys
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.benchmarks.depthwise import use_processors
 from experiments.benchmarks.train_step import NETWORKS
 from reid_jax import models
 from reid_jax.cpu import keep_freed_memory
@@ -156,9 +156,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1, help="processors that are used")
     options = parser.parse_args()
-    # Before JAX starts its threads; where an operating system cannot, all processors are used.
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
+    use_processors(options.threads)
     keep_freed_memory()  # As a run does; both then have it.
     import torch
 
