@@ -212,8 +212,8 @@ def _is_product_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: 
     """Whether the product of patches and kernel is the fast form on a CPU.
 
     XLA's convolution takes 2 to 8 times as long for 1x1 kernels, up to 100 times as long where the
-    result has one or two columns, and with three or four a fifth longer forward and a third for the
-    gradient of the image (16 maps of 8x4 with 512 channels; jaxlib 0.10.2).
+    result has one or two columns, and a quarter longer, gradients included, where it has three or
+    four (16 maps of 8x4 with 512 channels; jaxlib 0.10.2).
     """
     columns = (x.shape[2] + sum(padding[1]) - kernel.shape[1]) // strides[1] + 1
     return kernel.shape[:2] == (1, 1) or columns <= 4
