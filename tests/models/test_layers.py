@@ -1,6 +1,7 @@
 """Every layer against NumPy loops, and each CPU formulation against the definition."""
 
 import functools
+import re
 
 import jax
 import jax.export
@@ -11,7 +12,7 @@ from jax import lax
 from jax.test_util import check_grads
 
 from references import models as reference
-from reid_jax.models import activation, conv, dropout, pooling
+from reid_jax.models import activation, conv, dropout, norm, pooling
 from reid_jax.models.norm import BatchNorm, batch_normalise, local_response_norm
 
 SEEDS = (0, pytest.param(1, marks=pytest.mark.slow))
@@ -414,6 +415,38 @@ def test_normalise_keeps_its_digits_far_from_zero():
     _, _, variance = batch_normalise(x, jnp.ones(3), jnp.zeros(3), epsilon=1e-5)
     expected = reference.normalise(np.asarray(x, np.float64), np.ones(3), np.zeros(3), 1e-5, 1)[2]
     np.testing.assert_allclose(variance, expected, rtol=1e-4)
+
+
+MOMENTS = [norm._in_one_pass, norm._in_two_passes]
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_moments_of_each_platform_are_the_formula(moments, float64):
+    rows = random(0, 40, 5) * np.array([1, 2, 3, 0, 1e-3]) + np.array([0, -7, 5, 2, 1e3])
+    expected = rows.mean(0), ((rows - rows.mean(0)) ** 2).mean(0)
+    assert_close(moments(jnp.asarray(rows)), expected, 1e-9)
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+def test_moments_of_each_platform_keep_their_digits_far_from_zero(moments):
+    rows = random(0, 300, 3) + 3000
+    rows[:, 2] = 3000.3
+    _, variance = moments(jnp.asarray(rows, jnp.float32))
+    exact = np.asarray(rows, np.float32).astype(np.float64).var(0)
+    np.testing.assert_allclose(variance[:2], exact[:2], rtol=1e-4)
+    assert 0 <= variance[2] < 1e-6
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_an_accelerator_reads_the_rows_of_a_batch_once(platform):
+    """Sums of the rows' differences from the first, and of their squares: no mean before them."""
+    x, factors = jax.ShapeDtypeStruct((8, 4), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.float32)
+    function = jax.jit(functools.partial(batch_normalise, epsilon=1e-5))
+    text = jax.export.export(function, platforms=[platform])(x, factors, factors).mlir_module()
+    first_row = re.compile(r"stablehlo.slice %\w+ \[0:1, 0:4\]")
+    assert first_row.search(text)
+    on_cpu = jax.export.export(function, platforms=["cpu"])(x, factors, factors).mlir_module()
+    assert not first_row.search(on_cpu)
 
 
 def test_normalise_needs_streams_of_equal_size():
