@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -219,8 +220,12 @@ def paired_differences(
         for metric in columns:
             differences = [100 * (ours[name][metric] - theirs[name][metric]) for name in names]
             mean, spread = statistics.fmean(differences), statistics.stdev(differences)
-            shown.append(f"{metric} {mean:+.2f} ± {spread:.2f}")
-        notes.append(f"{label} minus {base}, paired over {len(names)} runs: {', '.join(shown)}")
+            error = spread / math.sqrt(len(names))
+            shown.append(f"{metric} {mean:+.2f} ± {spread:.2f} ({error:.2f})")
+        notes.append(
+            f"{label} minus {base}, paired over {len(names)} runs, mean ± standard deviation "
+            f"(standard error of the mean): {', '.join(shown)}"
+        )
     return notes
 
 

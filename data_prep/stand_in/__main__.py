@@ -21,12 +21,19 @@ _WRITERS = {
     "market1501": (write_market1501, ("num_train_identities", "num_test_identities"), 6),
     "dukemtmc": (write_dukemtmc, ("num_train_identities", "num_test_identities"), 8),
     "distractors_500k": (write_distractors_500k, ("num_images",), 6),
-    "cuhk03": (write_cuhk03, ("num_test_identities",), 10),
+    "cuhk03": (write_cuhk03, ("num_test_identities", "groups"), 10),
     "cuhk01": (write_cuhk01, ("num_identities",), 2),
     "viper": (write_viper, ("num_identities",), 2),
     "pku_reid": (write_pku_reid, ("num_identities",), 2),
 }
-_SIZES = ("num_train_identities", "num_test_identities", "num_identities", "num_images")
+_SIZES = (
+    *("num_train_identities", "num_test_identities", "num_identities", "num_images"),
+    "groups",
+)
+
+
+def groups(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,6 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--num_train_identities", type=int)
     parser.add_argument("--num_test_identities", type=int)
     parser.add_argument("--num_identities", type=int, help="for cuhk01, viper and pku_reid")
+    parser.add_argument(
+        "--groups",
+        type=groups,
+        metavar="N,N,N,N,N",
+        help="identities of cuhk03's five pairs of cameras; default 150,78,14,10,8",
+    )
     parser.add_argument("--num_images", type=int, help="for distractors_500k")
     parser.add_argument("--num_workers", type=int, help="processes; default: one per CPU")
     parser.add_argument("--contact_sheet", metavar="FILE.png", help="draw samples to look at")

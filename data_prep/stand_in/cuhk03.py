@@ -99,6 +99,8 @@ def write_cuhk03(
         ValueError: for counts that do not fit together.
     """
     counts = CUHK03_FULL
+    if len(groups) != len(counts.groups):
+        raise ValueError(f"{len(groups)} groups; expected {len(counts.groups)}, pairs of cameras")
     if not full:
         images = round(images_per_view * (2 * sum(groups) - num_one_view_identities))
         counts = Cuhk03Counts(

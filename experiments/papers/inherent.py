@@ -188,14 +188,26 @@ TABLES = {
         title="Table 1: PKU-ReID, by how the compact and the scatter loss are reduced over a batch",
         columns=_COLUMNS,
         literature=(),
-        rows=tuple(
-            (f"{_LABELS[row]}, {reduction}", f"inherent_pku:row={row},reduction={reduction}", *of)
-            for reduction in ("alike", "mixed")
-            for row in ("set2", "set3")
-            for of in [_TABLE_1[row] if reduction == "alike" else (None,) * len(_COLUMNS)]
+        rows=(
+            (_LABELS["set1"], "inherent_pku:row=set1", *_TABLE_1["set1"]),
+            *(
+                (
+                    f"{_LABELS[row]}, {reduction}",
+                    f"inherent_pku:row={row},reduction={reduction}",
+                    *of,
+                )
+                for reduction in ("alike", "mixed")
+                for row in ("set2", "set3")
+                for of in [_TABLE_1[row] if reduction == "alike" else (None,) * len(_COLUMNS)]
+            ),
         ),
-        compared=tuple(
-            (f"{_LABELS[row]}, alike", f"{_LABELS[row]}, mixed") for row in ("set2", "set3")
+        compared=(
+            *((f"{_LABELS[row]}, alike", f"{_LABELS[row]}, mixed") for row in ("set2", "set3")),
+            *(
+                (f"{_LABELS[row]}, {reduction}", _LABELS["set1"])
+                for reduction in ("alike", "mixed")
+                for row in ("set2", "set3")
+            ),
         ),
     ),
     "inherent/pretrained": table_of_no_paper(

@@ -541,6 +541,7 @@ def test_full_plan():
     [
         ({"images_per_view": 5.5}, "images do not fit 33 views of 17 identities: expected 99 to"),
         ({"num_test_identities": 14}, "14 test identities; expected 1 to 13"),
+        ({"groups": (6, 4)}, "2 groups; expected 5"),
     ],
 )
 def test_stand_in_counts_that_do_not_fit(tmp_path, options, message):
@@ -553,10 +554,25 @@ def test_stand_in_command(tmp_path, rendered, monkeypatch, capsys):
     given = {}
     monkeypatch.setattr(
         "data_prep.stand_in.__main__._WRITERS",
-        {"cuhk03": (lambda *a, **k: given.update(k) or a[0], ("num_test_identities",), 10)},
+        {
+            "cuhk03": (
+                lambda *a, **k: given.update(k) or a[0],
+                ("num_test_identities", "groups"),
+                10,
+            )
+        },
     )
-    assert render(["cuhk03", "--raw_dir", str(tmp_path), "--num_test_identities", "12"]) == 0
+    words = ["cuhk03", "--raw_dir", str(tmp_path)]
+    assert render([*words, "--num_test_identities", "12"]) == 0
     assert given == {"seed": 0, "num_workers": None, "num_test_identities": 12, "full": False}
+    assert render([*words, "--groups", "9,8,7,6,5"]) == 0
+    assert given["groups"] == (9, 8, 7, 6, 5)
+    with pytest.raises(SystemExit):
+        render([*words, "--groups", "9,8,many"])
+    assert "--groups: invalid" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        render(["viper", "--raw_dir", str(tmp_path), "--groups", "9"])
+    capsys.readouterr()
     with pytest.raises(SystemExit):
         render(["cuhk03", "--raw_dir", str(tmp_path), "--num_train_identities", "12"])
     assert "--num_train_identities is not for cuhk03" in capsys.readouterr().err

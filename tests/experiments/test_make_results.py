@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from data_prep.stand_in.__main__ import main as render
 from experiments import make_results, papers
 from experiments.options import add_run_options
 from experiments.papers import FIGURES, TABLES
@@ -85,6 +86,24 @@ def test_a_stopped_program_goes_on_where_it_stood(options, ran, capsys):
 def test_a_command_has_no_path_of_this_machine_that_results_would_hold(options):
     item = make_results.chosen("strong/pretrained")[0]
     assert make_results.command(item, options)[-1] == "--data_dir=../data"
+
+
+def test_the_larger_stand_in_is_rendered_before_what_is_measured_on_it(options, ran, monkeypatch):
+    made, statuses = ran
+    (item,) = make_results.chosen("clever/inter_grad")
+    statuses[2] = 1
+    assert make_results.make([item], options) == 1
+    assert make_results.make([item], options) == 0
+    first = [command[2] for command in made[:2]]
+    assert first == ["data_prep.stand_in", "data_prep.prepare"]
+    assert [command[1:] for command in made[2:4]] == [command[1:] for command in made[:2]]
+    assert len(made) == 5
+    assert "--data_dir=stand_in_100" in made[4]
+    given = {}
+    writer = (lambda *a, **k: given.update(k) or a[0], ("num_test_identities", "groups"), 10)
+    monkeypatch.setattr("data_prep.stand_in.__main__._WRITERS", {"cuhk03": writer})
+    assert render(made[0][3:]) == 0
+    assert (given["num_test_identities"], sum(given["groups"])) == (100, 390)
 
 
 SAVES = """
