@@ -29,7 +29,8 @@ identity and camera.
 their code does: batch norm takes the statistics of the query images, and those of the gallery.
 `row=iv` weighs the verification loss by a half, as that code does, and the rows with a center-level
 loss by 1, as Eq. 8 prints; `row=iv_weight_1` is the baseline with the same weight as those.
-`verification_weight` gives a row with that loss another.
+`verification_weight` gives a row with that loss another, and `center_factor` multiplies the weights
+of a row's losses with centers.
 
 `inter_grad` is what the inter-center loss trains, which the paper leaves open: `centers` (the
 centers alone), `none`, or `through_update` (the network, through the centers' step).
@@ -89,6 +90,7 @@ def clever(
     neg_updates_centers: bool = True,
     margin: float | None = None,
     verification_weight: float | None = None,
+    center_factor: float = 1.0,
     center_rate: float = 0.5,
     bn_eval: str = "running",
 ) -> Config:
@@ -103,8 +105,10 @@ def clever(
     config = changed(config, dataset=dataset, model={"test_statistics": bn_eval})
     if row in ("ic", "frw_ic"):
         _refuse(row, margin=margin, verification_weight=verification_weight)
-        return _on_single_images(config, row, center_rate)
+        return _on_single_images(config, row, center_rate, center_factor)
     verification, intra, inter = _WEIGHTS[row]
+    if not intra and not inter and center_factor != 1.0:
+        _refuse(row, center_factor=center_factor)
     if not verification:
         _refuse(row, verification_weight=verification_weight)
     elif verification_weight is not None:
@@ -115,8 +119,8 @@ def clever(
         loss=Loss(
             identification_weight=1.0,
             verification_weight=verification,
-            intra_weight=intra,
-            inter_weight=inter,
+            intra_weight=center_factor * intra,
+            inter_weight=center_factor * inter,
             margin=250.0 * _share(config) if margin is None else margin,
             center_rate=center_rate,
             inter_grad=inter_grad,
@@ -132,7 +136,7 @@ def _refuse(row: str, **given: float | None) -> None:
             raise ValueError(f"{key}={value} has no meaning in row={row}: leave it out")
 
 
-def _on_single_images(config: Config, row: str, center_rate: float) -> Config:
+def _on_single_images(config: Config, row: str, center_rate: float, center_factor: float) -> Config:
     """The rows without pairs: identification and center loss, with or without reweighting."""
     reweighting, network = {}, {}
     if row == "frw_ic":
@@ -143,7 +147,7 @@ def _on_single_images(config: Config, row: str, center_rate: float) -> Config:
     return changed(
         config,
         objective="identification_center",
-        loss=Loss(center_weight=0.01, center_rate=center_rate, **reweighting),
+        loss=Loss(center_weight=center_factor * 0.01, center_rate=center_rate, **reweighting),
         sampler=Sampler(name="uniform", batch_size=config.sampler.batch_size),
         model={"verification": "", **network},
     )

@@ -48,15 +48,23 @@ OF_ALL = (
         lambda config, scale: scale == "pretrained",
     ),
     Note(
-        "the verification loss weighs what verification_weight says; printed is 1, in clever's "
-        "code a half.",
-        lambda config, scale: (
-            config.loss.verification_weight
-            not in (None, 0.0, 1.0, 0.5 if config.objective == "clever" else 1.0)
+        "verification_weight or center_factor gives losses other weights than the paper, or the "
+        "code that it builds on.",
+        lambda config, scale: any(
+            getattr(config.loss, name) not in (None, 0.0, *usual)
+            for name, usual in _USUAL_WEIGHTS.get(config.objective, {}).items()
         ),
     ),
 )
 """Notes of every paper's runs."""
+
+_OF_V = {"verification_weight": (1.0,)}
+_USUAL_WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
+    "identification_verification": _OF_V,
+    "verification": _OF_V,
+    "identification_center": {"center_weight": (0.01,)},
+    "clever": {"verification_weight": (0.5, 1.0), "intra_weight": (0.01,), "inter_weight": (8e-3,)},
+}
 
 _SCRATCH = Note(
     "the paper fine-tunes a network of ImageNet; this run begins from scratch.", _from_scratch
@@ -71,9 +79,7 @@ def _joint(config: Config, scale: str) -> bool:
 
 
 _BATCH_CONTRASTIVE = (
-    Note(
-        "the paper fine-tunes a network of ImageNet; this run begins from scratch.", _from_scratch
-    ),
+    _SCRATCH,
     Note(
         "the paper's ResNet-50 is Caffe's, with the stride in a stage's first 1x1 convolution; "
         "here it is in the 3x3 convolution, as torchvision's weights need it.",
@@ -128,9 +134,7 @@ def _of_landmarks(config: Config, scale: str) -> bool:
 
 
 _IDENTIF_VERIF = (
-    Note(
-        "the paper fine-tunes a network of ImageNet; this run begins from scratch.", _from_scratch
-    ),
+    _SCRATCH,
     Note(
         'the paper trains the single losses "until convergence"; here 50 epochs (I) and 95 (V) '
         "for ResNet-50, as its code names them, and the joint loss's number for the others.",
@@ -216,10 +220,6 @@ _IDENTIF_VERIF = (
 # clever -----------------------------------------------------------------------------------------
 
 
-def _on_pairs_of_centers(config: Config, scale: str) -> bool:
-    return config.objective == "clever"
-
-
 def _fine_tuned(config: Config, scale: str) -> bool:
     return bool(config.model.start_from)
 
@@ -241,7 +241,7 @@ _CLEVER = (
     Note(
         "that code draws the identity of a positive pair uniformly; here an epoch is one shuffled "
         "pass over the images, each with a partner from the other camera.",
-        _on_pairs_of_centers,
+        lambda config, scale: config.objective == "clever",
     ),
     Note(
         "that code's batch has 50 images of each camera, their identities drawn uniformly; here "
@@ -326,9 +326,7 @@ def _of_means(config: Config, scale: str) -> bool:
 
 
 _INHERENT = (
-    Note(
-        "the paper fine-tunes a network of ImageNet; this run begins from scratch.", _from_scratch
-    ),
+    _SCRATCH,
     Note(
         "the size of the input is not given (images have 128x48); here they are resized to 288x144 "
         "and cropped to 256x128, and at test resized to 256x128, in which a person is a ninth "

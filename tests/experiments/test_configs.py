@@ -91,6 +91,26 @@ def test_the_verification_loss_weighs_what_is_asked(exp):
     assert ours == dataclasses.replace(of_row, loss=loss)
 
 
+@pytest.mark.parametrize(
+    ("row", "weights"),
+    [
+        ("row=ic", {"center_weight": 0.001}),
+        ("row=intra_i", {"intra_weight": 0.001, "inter_weight": 0.0}),
+        ("row=clever_iv", {"intra_weight": 0.001, "inter_weight": 0.0008}),
+    ],
+)
+def test_a_factor_weighs_the_losses_with_centers_alone(row, weights):
+    of_row, ours = (
+        papers.build_config(f"clever_cuhk03:{row}{factor}", papers.EXPERIMENTS, scale="paper")
+        for factor in ("", ",center_factor=0.1")
+    )
+    found = dataclasses.asdict(ours.loss)
+    for name, weight in weights.items():
+        assert found.pop(name) == pytest.approx(weight)
+    assert found.items() <= dataclasses.asdict(of_row.loss).items()
+    assert dataclasses.replace(ours, loss=of_row.loss) == of_row
+
+
 def _pretrained(exp):
     return papers.build_config(exp, papers.EXPERIMENTS, scale="pretrained")
 
@@ -181,6 +201,7 @@ def test_batch_norm_is_frozen_where_there_are_averages():
         ("inherent_pku:row=set1,reduction=mixed", "reduction=mixed has no meaning"),
         ("inherent_pku:row=set1,means=exact", "means=exact has no meaning"),
         ("clever_cuhk03:row=ic,margin=3", "margin=3.0 has no meaning"),
+        ("clever_cuhk03:row=iv,center_factor=0.1", "center_factor=0.1 has no meaning in row=iv"),
         ("clever_cuhk03:row=ic,inter_grad=none", "inter_grad=none has no meaning"),
         ("clever_cuhk03:row=ic,verification_weight=1", "verification_weight=1.0 has no meaning"),
         ("clever_cuhk03:row=intra_i,verification_weight=1", "has no meaning in row=intra_i"),

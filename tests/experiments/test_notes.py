@@ -27,6 +27,8 @@ MORE = [
     ("clever_cuhk03:bn_eval=batch", "small"),
     ("csn_viper:cross_camera=false", "paper"),
     ("clever_cuhk03:verification_weight=0.1", "paper"),
+    ("clever_cuhk03:row=ic,center_factor=0.1", "paper"),
+    ("clever_cuhk03:row=intra_i,center_factor=0.1", "small"),
     ("identif_verif_market:verification_weight=0.1", "paper"),
     ("identif_verif_duke:ratio_rule=fixed", "small"),
     ("inherent_pku:reduction=mixed,scatter_over=batch,scatter_cap=3", "paper"),
