@@ -363,12 +363,13 @@ def map_rows(function: Callable[..., Any], constants: Any, *, num_rows: int) -> 
         function: treats rows independently.
         constants: a tree of arrays, copied to the devices once.
         num_rows: the most rows of one call, rounded up to what the devices divide. Every call runs
-            with that many, padded by repetition, so there is one compilation.
+            with that many, padded by repetition, so there is one compilation. Fewer rows than
+            devices take a device each: one image is not embedded several times.
     Returns:
         `call(rows [n, ...]) -> [n, ...]` for n up to `num_rows`: the padding is cut off again,
         so no row is lost and none is added.
     """
-    devices = jax.local_devices()
+    devices = jax.local_devices()[:num_rows]
     num_rows += -num_rows % len(devices)
     constants = replicate(constants, devices)
     pmapped = jax.pmap(function, in_axes=(None, 0), devices=devices)

@@ -5,12 +5,13 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
-from reid_jax import cpu
+from reid_jax import cpu, parallel
 
 PROGRAM = """
-from reid_jax import cpu
+from reid_jax import cpu, parallel
 cpu.prepare()
 import jax
 print(jax.local_device_count())
@@ -44,3 +45,21 @@ def test_where_jax_has_started_nothing_changes(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     cpu.one_device_per_core()
     assert jax.local_devices() == before
+
+
+@pytest.mark.parametrize(("num_rows", "num_devices"), [(1, 1), (3, 3), (8, 8), (12, 8)])
+def test_fewer_rows_than_devices_take_a_device_each(num_rows, num_devices, monkeypatch):
+    """One image would be embedded by every core at once, each slowed down by the others."""
+    copies = []
+    monkeypatch.setattr(
+        parallel,
+        "replicate",
+        lambda tree, devices, real=parallel.replicate: (
+            copies.append(devices) or real(tree, devices)
+        ),
+    )
+    call = parallel.map_rows(lambda factor, rows: factor * rows, np.float32(3), num_rows=num_rows)
+    assert [len(devices) for devices in copies] == [num_devices]
+    rows = np.arange(2.0 * num_rows, dtype=np.float32).reshape(num_rows, 2)
+    np.testing.assert_array_equal(call(rows), 3 * rows)
+    np.testing.assert_array_equal(call(rows[:1]), 3 * rows[:1])
