@@ -147,7 +147,8 @@ def _made_with(measured: Any) -> list[str]:
     """Commit, versions and machine of all rows, each once."""
     return list(
         dict.fromkeys(
-            f"At commit {r.commit}, jax {r.versions.get('jax')}, on {r.machine.get('cpu')}"
+            f"At commit {r.commit}, jax {(r.versions or {}).get('jax')}, "
+            f"on {(r.machine or {}).get('cpu')}"
             for r in measured
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.workdir import Numbers, Results
@@ -34,9 +34,9 @@ def summarize(runs: Mapping[str, Results]) -> Results:
         runs: name of each run's directory below the common one, such as 'seed_0', to its results.
 
     Returns:
-        What the runs share, None where they differ; the commits of all of them; means, sample
-        standard deviations (None for a single run) and the metrics of each run. A metric that any
-        run lacks is None.
+        What the runs share, None where they differ; the commits, versions and machines of all of
+        them; means, sample standard deviations (None for a single run) and the metrics of each
+        run. A metric that any run lacks is None.
 
     Raises:
         ValueError: if there is no run, or runs differ in experiment, data or protocol.
@@ -73,8 +73,22 @@ def summarize(runs: Mapping[str, Results]) -> Results:
         "run_metrics": {name: results.metrics for name, results in runs.items()},
         # A run that was added later is often of another commit, and the mean is of both.
         "commit": ", ".join(dict.fromkeys(r.commit for r in runs.values() if r.commit)) or None,
+        "versions": _of_all(r.versions for r in runs.values()),
+        "machine": _of_all(r.machine for r in runs.values()),
     }
     return Results(**(shared | own))
+
+
+def _of_all(found: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Each entry as all runs have it, or what they have, each once, in a text."""
+    entries: dict[str, list[Any]] = {}
+    for of_run in found:
+        for name, value in (of_run or {}).items():
+            entries.setdefault(name, []).append(value)
+    return {
+        name: values[0] if len(set(values)) == 1 else ", ".join(map(str, dict.fromkeys(values)))
+        for name, values in entries.items()
+    } or None
 
 
 def summary_table(results: Results) -> report.Table:

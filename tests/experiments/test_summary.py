@@ -52,7 +52,7 @@ def test_summarize_loses_nothing_that_the_runs_share():
 
 def test_summarize_keeps_none_of_what_differs():
     runs = repeats(2)
-    others = {"weights": {"a": 1}, "trained_on": "b", "machine": None, "steps": 3}
+    others = {"weights": {"a": 1}, "trained_on": "b", "steps": 3}
     runs["seed_1"] = dataclasses.replace(runs["seed_1"], **others)
     summary = summarize(runs)
     assert all(getattr(summary, name) is None for name in others)
@@ -64,6 +64,19 @@ def test_summarize_names_the_commits_of_all_runs():
         runs[name] = dataclasses.replace(runs[name], commit=commit)
     assert summarize(runs).commit == "a, b-dirty"
     assert summarize({"seed_3": runs["seed_3"]}).commit is None
+
+
+def test_summarize_names_the_versions_and_machines_of_all_runs():
+    runs = repeats(3)
+    machines = {"cpu": "A", "cores": 2}, {"cpu": "A", "cores": 1}, {"cpu": "A", "cores": 2}
+    for (name, run), machine, jax in zip(runs.items(), machines, ("1", "1", "2"), strict=True):
+        versions = {"python": "3", "jax": jax}
+        runs[name] = dataclasses.replace(run, machine=machine, versions=versions)
+    summary = summarize(runs)
+    assert summary.machine == {"cpu": "A", "cores": "2, 1"}
+    assert summary.versions == {"python": "3", "jax": "1, 2"}
+    unknown = {name: dataclasses.replace(run, machine=None) for name, run in runs.items()}
+    assert summarize(unknown).machine is None
 
 
 def test_summarize_of_one_run_has_no_deviation():
