@@ -10,13 +10,22 @@ from __future__ import annotations
 
 from experiments.config import Config, Data, Model, Optimizer, Train, changed
 
-__all__ = ["CHOSEN_WEIGHT", "IMAGES", "NETWORK", "pretrained"]
+__all__ = [
+    "CHOSEN_CENTERS",
+    "CHOSEN_CENTERS_IC",
+    "CHOSEN_WEIGHT",
+    "IMAGES",
+    "NETWORK",
+    "pretrained",
+]
 
 NETWORK = "efficientnet_lite0"
 IMAGES = 32
 """Images of a step: single ones, 4 of each of 8 identities, or 16 pairs."""
 CHOSEN_WEIGHT = "verification_weight=0.1"
 """Of 1, 0.3, 0.1 and 0.03, by `experiments/tune.py`: the paper's 1 does not train."""
+CHOSEN_CENTERS, CHOSEN_CENTERS_IC = "center_factor=0.0001", "center_factor=0.001"
+"""Of 0.1 to 0.00001 for CLEVER + IV, of 0.1 to 0.0001 for IC: the paper's 1 does not train."""
 
 _STEPS, _WARMUP = 240, 24
 _FEATURES = {NETWORK: 1280, "nine_conv": 512}
