@@ -66,9 +66,7 @@ _USUAL_WEIGHTS: dict[str, dict[str, tuple[float, ...]]] = {
     "clever": {"verification_weight": (0.5, 1.0), "intra_weight": (0.01,), "inter_weight": (8e-3,)},
 }
 
-_SCRATCH = Note(
-    "the paper fine-tunes a network of ImageNet; this run begins from scratch.", _from_scratch
-)
+_SCRATCH = Note("the paper fine-tunes a network of ImageNet, this run does not.", _from_scratch)
 
 
 # batch_contrastive ------------------------------------------------------------------------------
@@ -259,8 +257,11 @@ _CLEVER = (
         lambda config, scale: config.loss.verification_weight == 0.5,
     ),
     Note(
-        "that code takes the statistics of the tested images in batch norm; here running averages "
-        "(bn_eval=batch is as there).",
+        "batch norm takes the statistics of the tested images, as in that code.",
+        lambda config, scale: config.model.test_statistics == "batch",
+    ),
+    Note(
+        "batch norm takes running averages; in that code the statistics of the tested images.",
         lambda config, scale: config.model.test_statistics == "running",
     ),
     Note(

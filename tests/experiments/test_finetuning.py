@@ -141,15 +141,15 @@ def test_the_head_is_new_and_the_rest_is_that_of_the_start(started, asked, capsy
     assert not np.array_equal(*averages)
 
 
-def test_batch_norm_may_take_the_statistics_of_each_side(started, places):
-    running = Embedder.from_run(START)
+def test_batch_norm_takes_the_statistics_of_each_side(started, places):
+    embedder = Embedder.from_run(START)
+    model = embedder.model.clone(test_statistics="running")
+    running = dataclasses.replace(embedder, model=model)
     config = build_config("clever_pretrain", EXPERIMENTS, scale="small")
     protocol = build.protocol(config)
     subsets = sources.subsets(places / "data", config, protocol, split=0)
     pool = subsets["test"]
     rows = np.flatnonzero(pool.cameras == 1), np.flatnonzero(pool.cameras == 2)
-    model = running.model.clone(test_statistics="batch")
-    embedder = dataclasses.replace(running, model=model)
     found = embedder.distance_of(pool)(*rows)
     # The running averages play no part, the other images of a side do.
     others = jax.tree.map(lambda leaf: 2 * leaf + 1, embedder.variables["batch_stats"])

@@ -24,7 +24,7 @@ MORE = [
     ("clever_cuhk01:mean=image", "paper"),
     ("clever_cuhk03:inter_grad=through_update", "small"),
     ("clever_cuhk03:inter_grad=none", "paper"),
-    ("clever_cuhk03:bn_eval=batch", "small"),
+    ("clever_cuhk03:bn_eval=running", "small"),
     ("csn_viper:cross_camera=false", "paper"),
     ("clever_cuhk03:verification_weight=0.1", "paper"),
     ("clever_cuhk03:row=ic,center_factor=0.1", "paper"),

@@ -371,7 +371,7 @@ _CLEVER = {
     "model.width": 32,  # [C]
     "model.identification": True,
     "model.verification": "relu_diff",  # [C]
-    "model.test_statistics": "running",  # [D]
+    "model.test_statistics": "batch",  # [C]
     "sampler.name": "pair",
     "sampler.batch_size": 100,  # "200, 100 images for positive pairs and the other for negative"
     "sampler.negatives_per_positive": 1.0,
