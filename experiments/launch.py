@@ -150,6 +150,8 @@ def fitted_to(config: Config, data_dir: epath.Path, options: RunOptions) -> Conf
         changes["data"] = {"partition": ""}
         if build.protocol(config).needs == ("test",):
             changes["evaluation"] = {"protocol": "single-query"}
+            if config.model.test_statistics == "batch":  # Of all images of a side at once.
+                changes["model"] = {"test_statistics": "running"}
     if config.sampler.cross_camera and not card["has_cameras"]:
         changes["sampler"] = {"cross_camera": False}
     for section, keys in changes.items():

@@ -61,14 +61,20 @@ def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
     Raises:
         ValueError: if there is none, with the labels.
     """
-    exact = [row for row in table.rows if row[0] == text]
-    if exact:
-        return exact
-    texts = [text] if any(text in label for label, *_ in table.rows) else text.split(",")
-    wanted = [row for row in table.rows if any(part in row[0] for part in texts)]
+    labels = [label for label, *_ in table.rows]
+    texts = [text] if any(text in label for label in labels) else text.split(",")
+    # A whole label is that row alone, whatever labels hold it.
+    chosen = {
+        label
+        for part in texts
+        for label in labels
+        if (label == part if part in labels else part in label)
+    }
+    wanted = [row for row in table.rows if row[0] in chosen]
     if not wanted:
-        labels = "; ".join(label for label, *_ in table.rows)
-        raise ValueError(f"--rows={text}: no row of {name} has it; the rows are {labels}")
+        raise ValueError(
+            f"--rows={text}: no row of {name} has it; the rows are {'; '.join(labels)}"
+        )
     return wanted
 
 

@@ -373,7 +373,7 @@ class PairScorer:
         if (height, width) not in self._runners:
             score_tiles = _score_tiles(self._score, self._cache.layout, height, width)
             self._runners[height, width] = parallel.map_rows(
-                score_tiles, self._variables, num_rows=1
+                score_tiles, self._variables, num_rows=jax.local_device_count()
             )
         return self._runners[height, width]
 

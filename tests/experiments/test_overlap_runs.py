@@ -109,6 +109,8 @@ def test_other_people_of_one_division_are_tested_as_before(trained):
 
 def test_the_same_files_under_another_name_are_noticed(place, trained):
     embedder = Embedder.from_run(trained)
+    model = embedder.model.clone(test_statistics="running")
+    embedder = dataclasses.replace(embedder, model=model)
     subsets = {name: data.open_split(place / "data", "shop", name) for name in ("query", "gallery")}
     protocol = PROTOCOLS["single-query"]
     with pytest.raises(ValueError, match=r"0 of 4 test identities and \d+ test images"):
@@ -125,6 +127,7 @@ def test_the_same_files_under_another_name_are_noticed(place, trained):
             "clever_cuhk03:row=iv",
             [
                 "evaluation.protocol=single-query in the place of single-shot-one-direction",
+                "model.test_statistics=running in the place of batch",
                 "sampler.cross_camera=False in the place of True",
             ],
         ),
