@@ -168,7 +168,9 @@ def make(items: Sequence[str], options: argparse.Namespace) -> int:
     made = Made(workdir)
     # Photographs come from --data_dir alone; stand-ins are rendered.
     environment = {name: value for name, value in os.environ.items() if name != "REID_DATA_DIR"}
-    environment["PYTHONPATH"] = str(ROOT)
+    # For the programs that are modules.
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     failed = []
     for number, item in enumerate(items, start=1):
         if item in made.seconds:
@@ -176,12 +178,11 @@ def make(items: Sequence[str], options: argparse.Namespace) -> int:
         print(f"--- {number} of {len(items)}: {item}", flush=True)
         start = time.monotonic()
         with interrupts_left_to_the_program() as interrupts:
-            status = 0
             for words in commands(item, options):
-                status = (
-                    status
-                    or subprocess.run(words, cwd=workdir, env=environment, check=False).returncode
-                )
+                done = subprocess.run(words, cwd=workdir, env=environment, check=False)
+                status = done.returncode
+                if status or interrupts:
+                    break
         if interrupts or status in (130, -2):
             print(f"Stopped: the same command goes on with {item}", flush=True)
             return 130

@@ -11,7 +11,7 @@ import pytest
 from reid_jax import cpu, parallel
 
 PROGRAM = """
-from reid_jax import cpu, parallel
+from reid_jax import cpu
 cpu.prepare()
 import jax
 print(jax.local_device_count())

@@ -26,10 +26,7 @@ _WRITERS = {
     "viper": (write_viper, ("num_identities",), 2),
     "pku_reid": (write_pku_reid, ("num_identities",), 2),
 }
-_SIZES = (
-    *("num_train_identities", "num_test_identities", "num_identities", "num_images"),
-    "groups",
-)
+_SIZES = ("num_train_identities", "num_test_identities", "num_identities", "num_images", "groups")
 
 
 def groups(text: str) -> tuple[int, ...]:
