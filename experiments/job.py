@@ -83,7 +83,7 @@ def run(job: Job) -> Results:
     images = sources.open_all(job.data_dir, job.config, protocol, split=job.split)
     results_path = job.workdir / "results.json"
     if results_path.exists():
-        _claim(job)
+        _claim(job, images)
         parallel.say(f"{job.workdir} is finished already: its results are kept.")
         results = workdir.read_results(job.workdir)
     else:
@@ -166,7 +166,7 @@ def train(job: Job, images: sources.Images) -> tuple[Embedder, dict[str, Any] | 
         parallel.say(
             "No model.weights given: training from scratch, where the paper fine-tunes ImageNet."
         )
-    _claim(job)
+    _claim(job, images)
     embedder = fit(
         parts.model,
         parts.objective,
@@ -203,7 +203,7 @@ def measured(embedder: Embedder, found: Evaluation, images: sources.Images) -> D
     return decide.decided(embedder, images.people, data_source=images.data_source).decision
 
 
-def _claim(job: Job) -> None:
+def _claim(job: Job, images: sources.Images) -> None:
     """Makes sure that the work directory is this run's, and records what the run is."""
     workdir.claim(
         job.workdir,
@@ -215,6 +215,7 @@ def _claim(job: Job) -> None:
             "config": as_dict(job.config),
             "command": job.command,
             "data_dir": str(job.data_dir),
+            "images": sources.digests(images),
         },
         started=_is_started(job),
     )

@@ -11,7 +11,7 @@ from etils import epath
 
 from experiments import build
 from experiments.config import Config
-from reid_jax import data
+from reid_jax import data, evaluation
 from reid_jax.embedder import Embedder
 from reid_jax.keys import FEW_IMAGES, random_bits
 from reid_jax.protocols import PROTOCOLS, Protocol
@@ -22,6 +22,7 @@ __all__ = [
     "by_camera",
     "data_source",
     "described",
+    "digests",
     "few_of_each",
     "needed_datasets",
     "open_all",
@@ -102,6 +103,16 @@ def described(data_dir: epath.PathLike, config: Config, protocol: Protocol) -> D
         trained_on="+".join(training_datasets(config)),
         camera_rule="off" if no_cameras else None,
     )
+
+
+def digests(images: Images) -> dict[str, str]:
+    """By name, what tells each list of a run from another: of its files, people and cameras."""
+    named = {**images.people, **images.subsets, "train": images.train}
+    return {
+        name: evaluation.fingerprint(listed.files, listed.identities, listed.cameras)
+        for name, listed in sorted(named.items())
+        if isinstance(listed, data.Source)
+    }
 
 
 # Names -----------------------------------------------------------------------------------------

@@ -222,8 +222,9 @@ def claim(workdir: epath.PathLike, record: Mapping[str, Any], *, started: bool) 
 
     Args:
         workdir: of the run.
-        record: `exp`, `scale`, `seed`, `split` and `config`, which make a run what it is,
-            and `command` and `data_dir`. The device, the versions and the commit are added.
+        record: `exp`, `scale`, `seed`, `split`, `config` and `images` (`sources.digests`), which
+            make a run what it is, and `command` and `data_dir`. The device, the versions and the
+            commit are added.
         started: whether the directory holds a checkpoint or results; without these, a record that
             is there is replaced.
 
@@ -252,6 +253,15 @@ def _compare(workdir: epath.PathLike, there: Mapping[str, Any], here: Mapping[st
     if flattened(known).keys() != flattened(asked).keys():
         raise ValueError(f"{workdir} was made by another version of this program: {_AGAIN}.")
     differing = differences(known, asked)
+    # Records of before there were digests do not have them.
+    asked_images = here.get("images", {})
+    known_images = there.get("images", asked_images)
+    others = [name for name, digest in asked_images.items() if known_images.get(name) != digest]
+    if others:
+        differing.append(
+            f"images of {', '.join(others)}: those of {there['data_dir']} there, and others here, "
+            f"in {here['data_dir']}"
+        )
     if differing:
         raise ValueError(
             f"{workdir} belongs to another run:\n  "

@@ -33,6 +33,7 @@ def ran(monkeypatch):
     commands, statuses = [], {}
 
     def run(command, *, cwd, env, check):
+        assert pathlib.Path(cwd).is_dir()
         commands.append(command)
         status = statuses.get(len(commands), 0)
         return subprocess.CompletedProcess(command, status)
@@ -104,6 +105,14 @@ def test_the_larger_stand_in_is_rendered_before_what_is_measured_on_it(options, 
     monkeypatch.setattr("data_prep.stand_in.__main__._WRITERS", {"cuhk03": writer})
     assert render(made[0][3:]) == 0
     assert (given["num_test_identities"], sum(given["groups"])) == (100, 390)
+
+
+def test_runs_on_the_two_stand_ins_are_kept_apart(tmp_path):
+    places = {
+        make_results.folder(item, tmp_path)
+        for item in make_results.chosen("clever/1,clever/2,clever/inter_grad")
+    }
+    assert places == {tmp_path, tmp_path / "larger"}
 
 
 SAVES = """

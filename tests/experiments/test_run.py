@@ -16,6 +16,7 @@ import pytest
 import tiny
 from matplotlib.figure import Figure
 
+from data_prep.prepare import prepare
 from experiments import again, job, launch, printed, tuning, workdir
 from reid_jax import training
 from reid_jax.embedder import Embedder
@@ -129,6 +130,19 @@ def test_another_run_in_the_work_directory_is_refused(finished, options):
     assert "exp: batch_contrastive_market there, softmax_market here" in str(error.value)
     assert "config.data.flip: True there, False here" in str(error.value)
     assert {path: path.stat().st_mtime_ns for path in directory.rglob("*")} == before
+
+
+def test_a_finished_run_on_other_images_is_not_taken_for_this_one(
+    finished, options, raw_dir, tmp_path
+):
+    """The same data set prepared elsewhere, with a person more in training."""
+    directory, _ = finished
+    elsewhere = str(tmp_path / "elsewhere")
+    prepare("market1501", raw_dir, elsewhere, num_val_identities=1, progress=False)
+    with pytest.raises(ValueError, match="belongs to another run") as error:
+        launch.run_experiment(options(workdir=str(directory), data_dir=elsewhere))
+    assert "images of train, val_gallery, val_query: those of" in str(error.value)
+    assert f"and others here, in {elsewhere}" in str(error.value)
 
 
 @pytest.mark.slow

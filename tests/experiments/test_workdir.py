@@ -299,6 +299,24 @@ def test_a_run_that_has_started_keeps_its_directory(tmp_path):
     assert workdir.read_record(tmp_path)["exp"] == "inherent_pku"
 
 
+def test_a_run_on_other_images_is_refused(tmp_path):
+    """The data set has the same name, and stands in another place, or was prepared anew."""
+    workdir.claim(tmp_path, record(images={"train": "a1", "test": "b1"}), started=False)
+    workdir.claim(
+        tmp_path, record(data_dir="moved", images={"test": "b1", "train": "a1"}), started=True
+    )
+    other = record(data_dir="larger", images={"train": "a1", "test": "b2"})
+    with pytest.raises(ValueError, match="belongs to another run") as error:
+        workdir.claim(tmp_path, other, started=True)
+    line = "  images of test: those of data there, and others here, in larger"
+    assert str(error.value).splitlines()[1] == line
+
+
+def test_a_record_of_before_there_were_digests_is_taken(tmp_path):
+    workdir.claim(tmp_path, record(), started=False)
+    workdir.claim(tmp_path, record(images={"train": "a1"}), started=True)
+
+
 def test_a_record_with_other_keys_is_of_another_version(tmp_path):
     workdir.claim(tmp_path, record(config={"method": "softmax"}), started=False)
     with pytest.raises(ValueError, match="was made by another version of this program"):
