@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reid_jax import data, decide, models, parallel
+from reid_jax import data, decide, evaluation, models, parallel
 from reid_jax.data import Source
 from reid_jax.embedder import Embedder
 from reid_jax.files import differences, read_json, write_atomically
@@ -104,6 +104,7 @@ def train(
         raise ValueError(f"there is no recipe {recipe!r}; known: {', '.join(RECIPES)}")
     method = RECIPES[recipe]
     directory = pathlib.Path(out).expanduser()
+    splits = _opened(path)
     request = {
         "data": str(pathlib.Path(path).expanduser().resolve()),
         "recipe": recipe,
@@ -111,6 +112,7 @@ def train(
         "steps": num_steps,
         "size": None if size is None else list(size),
         "seed": seed,
+        "images": {name: _digest(images) for name, images in splits.items()},
     }
     plan = _claimed(directory, request)
     if (directory / RESULTS_FILE).exists():
@@ -119,7 +121,7 @@ def train(
         parallel.say(_told(results))
         return Trained(Embedder.load(directory), results, directory)
 
-    division = divided(_opened(path), seed=seed)
+    division = divided(splits, seed=seed)
     for note in division.notes:
         parallel.say(note)
     start = methods.starting_network()
@@ -209,7 +211,9 @@ def _claimed(directory: pathlib.Path, request: Mapping[str, Any]) -> Plan | None
             )
         return None
     record = read_json(directory / PLAN_FILE)
-    differing = differences(record["request"], request)
+    # Plans of before there were digests do not have them.
+    known = {"images": request["images"]} | record["request"]
+    differing = differences(known, request)
     if differing:
         raise ValueError(
             f"{directory} belongs to another training:\n  "
@@ -217,6 +221,12 @@ def _claimed(directory: pathlib.Path, request: Mapping[str, Any]) -> Plan | None
             + "\nGive another directory, or delete that one."
         )
     return Plan(**record["plan"])
+
+
+def _digest(images: Source) -> str:
+    """In words, what tells a list of images from another."""
+    digest = evaluation.fingerprint(images.files, images.identities, images.cameras)
+    return f"{len(images):,} images ({digest})"
 
 
 def _opened(path: str | pathlib.Path) -> dict[str, Source]:

@@ -5,6 +5,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import signal
 
 import jax
@@ -133,6 +134,24 @@ def test_a_directory_of_something_else_is_refused(made, crops, tmp_path, capsys)
     (tmp_path / "file").write_text("")
     assert run(crops, "--out", tmp_path / "file") == 1
     assert "is a file" in capsys.readouterr().err
+
+
+def test_images_that_came_later_are_no_part_of_a_finished_training(made, crops, tmp_path, capsys):
+    grown = tmp_path / "grown"
+    shutil.copytree(crops, grown)
+    out = tmp_path / "model"
+    shutil.copytree(made, out)
+    plan = json.loads((out / "plan.json").read_text())
+    plan["request"]["data"] = str(grown.resolve())
+    (out / "plan.json").write_text(json.dumps(plan))
+    assert run(grown, "--out", out, "--steps", 6) == 0
+    write(grown / "person_0" / "9.png", (9, 99, 9))
+    assert run(grown, "--out", out, "--steps", 6) == 1
+    error = capsys.readouterr().err
+    assert re.search(r"images.train: 30 images \(\w+\) there, 31 images \(\w+\) here", error), error
+    del plan["request"]["images"]  # A plan of before.
+    (out / "plan.json").write_text(json.dumps(plan))
+    assert run(grown, "--out", out, "--steps", 6) == 0
 
 
 @pytest.mark.parametrize(
