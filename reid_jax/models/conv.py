@@ -100,9 +100,9 @@ def _conv_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Paddin
     if _is_product_on_cpu(x, kernel, strides, padding):
         patches = _patches(x, (kernel.shape[0], kernel.shape[1]), strides, padding)
         return _product(patches, kernel.reshape(-1, kernel.shape[3]))
-    missing = 64 - kernel.shape[3]
-    if x.shape[3] <= 3 and missing > 0:
-        # 20 ms for 7x7x3x32 on 32 images of 128 x 64, and 7 ms for 64 output channels.
+    missing = 32 - kernel.shape[3]
+    if x.shape[3] <= 3 and missing > 8:
+        # 12 ms for 3x3x3x16 on 32 images of 96 x 48, and 6 ms for 32 output channels; 24 take 5 ms.
         kernel = jnp.pad(kernel, ((0, 0), (0, 0), (0, 0), (0, missing)))
         y = _convolution(x, kernel, strides, padding)
         return lax.slice_in_dim(y, 0, y.shape[3] - missing, axis=3)
