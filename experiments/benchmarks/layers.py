@@ -3,7 +3,7 @@
     python experiments/benchmarks/layers.py --model resnet18 --size 256x128 --batch 16
 
 The layers are those that a forward pass of the network goes through, equal ones counted: each
-convolution, and each batch norm with the ReLU behind it. The time of one is that of its forward
+convolution, and each batch norm of a map with the ReLU behind it. The time of one is that of its forward
 pass and all its gradients, as processor time on one core (`--threads`), so that another load on the
 machine counts little; the two libraries take turns and the best round counts. PyTorch runs
 channels-last, and is needed. The images of a step are divided over the devices of a CPU: give the
@@ -68,7 +68,8 @@ def layers_of(name: str, image: tuple[int, ...]) -> collections.Counter[Layer]:
             kernel = (*module.kernel_size, shape[3] // module.groups, module.features)
             layer = Layer("conv", shape, kernel, module.strides, module.padding, module.groups)
             met[layer] += 1
-        if context.method_name == "__call__" and isinstance(module, BatchNorm):
+        of_maps = isinstance(module, BatchNorm) and args[0].ndim == 4
+        if context.method_name == "__call__" and of_maps:
             met[Layer("norm", args[0].shape)] += 1
         return call(*args, **kwargs)
 
