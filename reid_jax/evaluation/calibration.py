@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 from reid_jax.evaluation.operating import PersonPairs
 
@@ -71,7 +71,9 @@ class Calibration:
         Returns:
             [...] float64 in [0, 1]; of two distances, the larger never has the larger one.
         """
-        return special.expit(-self.slope * (np.asarray(distances, np.float64) - self.midpoint))
+        return scipy.special.expit(
+            -self.slope * (np.asarray(distances, np.float64) - self.midpoint)
+        )
 
 
 def calibrate(pairs: PersonPairs, *, seed: int = 0) -> Calibration | None:
@@ -114,7 +116,7 @@ def calibrate(pairs: PersonPairs, *, seed: int = 0) -> Calibration | None:
         fitted = (folds[0] != fold) & (folds[1] != fold)
         held = (folds[0] == fold) & (folds[1] == fold)
         slope, midpoint = _fit(distances[fitted], same[fitted])
-        predicted[held] = special.expit(-slope * (distances[held] - midpoint))
+        predicted[held] = scipy.special.expit(-slope * (distances[held] - midpoint))
     measured = np.isfinite(predicted)
     bins = _reliability(predicted[measured], same[measured])
     slope, midpoint = _fit(distances, same)
@@ -146,12 +148,12 @@ def _fit(distances: np.ndarray, same: np.ndarray) -> tuple[float, float]:
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
         bias, slope = values
         logits = bias - slope * scaled
-        wrong = weights * (special.expit(logits) - targets)
+        wrong = weights * (scipy.special.expit(logits) - targets)
         likelihood = np.sum(weights * (targets * logits - np.logaddexp(0, logits)))
         return -float(likelihood), np.array([wrong.sum(), -(wrong * scaled).sum()])
 
     bounds = [(None, None), (1e-6, None)]  # A larger distance is never more likely.
-    found = optimize.minimize(
+    found = scipy.optimize.minimize(
         loss, np.array([0.0, 1.0]), jac=True, bounds=bounds, options={"ftol": 1e-12, "gtol": 1e-8}
     )
     bias, slope = found.x
