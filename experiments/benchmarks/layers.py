@@ -3,11 +3,11 @@
     python experiments/benchmarks/layers.py --model resnet18 --size 256x128 --batch 16
 
 The layers are those that a forward pass of the network goes through, equal ones counted: each
-convolution, and each batch norm of a map with the ReLU behind it. The time of one is that of its forward
-pass and all its gradients, as processor time on one core (`--threads`), so that another load on the
-machine counts little; the two libraries take turns and the best round counts. PyTorch runs
-channels-last, and is needed. The images of a step are divided over the devices of a CPU: give the
-batch of one device. What is left of a whole step is pooling, additions, loss, update, and the
+convolution, and each batch norm of a map with the ReLU behind it. The time of one is that of its
+forward pass and all its gradients, as processor time on one core (`--threads`), so that another
+load on the machine counts little; the two libraries take turns and the best round counts. PyTorch
+runs channels-last, and is needed. The images of a step are divided over the devices of a CPU: give
+the batch of one device. What is left of a whole step is pooling, additions, loss, update, and the
 waiting of two devices for one cache.
 """
 
