@@ -31,7 +31,8 @@ def pictures_of(
         query: the images that ask, see `Protocol.shown`.
         gallery: the images that are found.
         ranking: arrays of the evaluation, see `Evaluation.arrays`.
-        queries: of Oxford5k, windows of images; they take the place of `query`.
+        queries: of Oxford5k, windows of images; they take the place of `query`, and what is found
+            has no caption, for an image of that gallery has no identity.
     """
     query_rows, gallery_rows = ranking["ranked_queries"], ranking["ranked_gallery"]
     # A run that was evaluated by an earlier version has none.
@@ -48,6 +49,9 @@ def pictures_of(
         if query.cameras is not None:
             cameras = [camera_caption(query, row) for row in query_rows]
 
+    def found(row: int) -> str:
+        return caption(gallery, row) if queries is None else ""
+
     def thumbnail(row: int) -> np.ndarray:
         return gallery.image(row, size) if row >= 0 else np.zeros((*size, 3), np.uint8)
 
@@ -55,11 +59,11 @@ def pictures_of(
         query_images=np.stack(query_images),
         gallery_images=np.stack([[thumbnail(row) for row in rows] for rows in gallery_rows]),
         query_captions=query_captions,
-        gallery_captions=[[caption(gallery, row) for row in rows] for rows in gallery_rows],
+        gallery_captions=[[found(row) for row in rows] for rows in gallery_rows],
         query_cameras=cameras,
         confused=confused(query, gallery, ranking) if "nearest_query" in ranking else (),
         first_images=np.stack([thumbnail(row) for row in first_rows]),
-        first_captions=[caption(gallery, row) for row in first_rows],
+        first_captions=[found(row) for row in first_rows],
     )
 
 

@@ -61,3 +61,15 @@ def test_crops_have_the_proportions_of_the_images_and_a_first_match_of_its_own()
     del arrays["ranked_first_gallery"]
     shown = report.pictures_of(query, gallery, arrays)
     assert not shown.first_images.any()
+
+
+def test_what_is_found_for_a_window_of_a_building_has_no_name():
+    """Images of Oxford5k have no identity, and are no distractors for that."""
+    gallery = source([0, 0])
+    rows = np.array([1])
+    asked = [data.LandmarkQuery("balliol_1", 0, (0.0, 0.0, 48.0, 96.0), rows, rows[:0], rows[:0])]
+    arrays = {"ranked_queries": np.array([0]), "ranked_gallery": np.array([[1, -1]])}
+    shown = report.pictures_of(gallery, gallery, arrays, queries=asked)
+    assert shown.query_captions == ["balliol_1"]
+    assert shown.gallery_captions == [["", ""]]
+    assert shown.first_captions == [""]
