@@ -249,7 +249,7 @@ def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> 
     if mark := report.data_mark(results.data_source):
         visual.mark(drawn, mark)
     if figure.printed:
-        drawn.text(0.5, -0.05, figure.printed, ha="center", va="top", fontsize=9)
+        drawn.text(0.5, -0.01, figure.printed, ha="center", va="top", fontsize=9)
     place = _file_name(name.replace("/", "_figure_"), results, options)
     path = Path(options.results_dir) / f"{place}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,9 +60,9 @@ def mark(figure: Figure, words: str) -> None:
             lower edge, for `savefig(bbox_inches="tight")`.
         words: such as what data the figure shows.
     """
-    share = 0.17 / figure.get_figheight()
+    share = 0.21 / figure.get_figheight()
     layout: Any = figure.get_layout_engine()
     if layout is not None:
         layout.set(rect=(0.0, share, 1.0, 1.0 - share))
-    low = 0.2 * share if layout is not None else -share
+    low = 0.15 * share if layout is not None else -share
     figure.text(0.995, low, words, ha="right", va="bottom", fontsize=7.5, color=INK, alpha=0.75)
