@@ -259,7 +259,8 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     assert summary["metrics"]["map_step"] == pytest.approx(np.mean(ranks))
     assert summary["metrics_std"]["map_step"] == pytest.approx(np.std(ranks, ddof=1))
     assert (softmax / "report.html").exists()
-    assert "Ours minus Baseline, paired over 2 runs: rank1" in shown
+    assert "Ours minus Baseline, paired over 2 runs, mean ± standard deviation" in shown
+    assert "(standard error of the mean): rank1" in shown
     assert "single-query, market1501" in shown
     (page,) = (tmp_path / "results").glob("batch_contrastive_table_1-*-small-stand-in.md")
     assert "--repeats=2" in page.read_text()
