@@ -11,10 +11,11 @@ from etils import epath
 
 from experiments import build
 from experiments.config import Config
-from reid_jax import data, evaluation
+from reid_jax import data
 from reid_jax.embedder import Embedder
 from reid_jax.keys import FEW_IMAGES, random_bits
 from reid_jax.protocols import PROTOCOLS, Protocol
+from reid_jax.training.trainer import trained_on
 
 __all__ = [
     "Described",
@@ -109,7 +110,7 @@ def digests(images: Images) -> dict[str, str]:
     """By name, what tells each list of a run from another: of its files, people and cameras."""
     named = {**images.people, **images.subsets, "train": images.train}
     return {
-        name: evaluation.fingerprint(listed.files, listed.identities, listed.cameras)
+        name: trained_on(listed)["fingerprint"]
         for name, listed in sorted(named.items())
         if isinstance(listed, data.Source)
     }

@@ -256,7 +256,8 @@ def _compare(workdir: epath.PathLike, there: Mapping[str, Any], here: Mapping[st
     # Records of before there were digests do not have them.
     asked_images = here.get("images", {})
     known_images = there.get("images", asked_images)
-    others = [name for name, digest in asked_images.items() if known_images.get(name) != digest]
+    names = sorted(asked_images.keys() | known_images.keys())
+    others = [name for name in names if known_images.get(name) != asked_images.get(name)]
     if others:
         differing.append(
             f"images of {', '.join(others)}: those of {there['data_dir']} there, and others here, "

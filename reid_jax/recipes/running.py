@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reid_jax import data, decide, evaluation, models, parallel
+from reid_jax import data, decide, models, parallel
 from reid_jax.data import Source
 from reid_jax.embedder import Embedder
 from reid_jax.files import differences, read_json, write_atomically
@@ -29,7 +29,7 @@ from reid_jax.recipes.plan import FEWEST_STEPS, Measured, Plan, duration, planne
 from reid_jax.recipes.remembered import remembered
 from reid_jax.training import Intervals, fit
 from reid_jax.training.logs import curves, read_metrics
-from reid_jax.training.trainer import training_labels
+from reid_jax.training.trainer import trained_on, training_labels
 from reid_jax.versions import versions
 
 __all__ = [
@@ -112,7 +112,7 @@ def train(
         "steps": num_steps,
         "size": None if size is None else list(size),
         "seed": seed,
-        "images": {name: _digest(images) for name, images in splits.items()},
+        "images": "; ".join(_digest(images) for images in splits.values()),
     }
     plan = _claimed(directory, request)
     if (directory / RESULTS_FILE).exists():
@@ -225,8 +225,8 @@ def _claimed(directory: pathlib.Path, request: Mapping[str, Any]) -> Plan | None
 
 def _digest(images: Source) -> str:
     """In words, what tells a list of images from another."""
-    digest = evaluation.fingerprint(images.files, images.identities, images.cameras)
-    return f"{len(images):,} images ({digest})"
+    known = trained_on(images)
+    return f"{images.split}, {len(images):,} images ({known['fingerprint']})"
 
 
 def _opened(path: str | pathlib.Path) -> dict[str, Source]:

@@ -327,7 +327,7 @@ def batch_shapes(preprocess: Preprocess, sampler: data.Sampler) -> dict[str, Any
 
 
 def trained_on(source: data.Source) -> dict[str, Any]:
-    """What a record says of training images: data set, numbers and fingerprint."""
+    """What a record says of a list of images: data set, split, number and fingerprint."""
     return {
         "dataset": source.dataset,
         "split": source.split,

@@ -148,7 +148,9 @@ def test_images_that_came_later_are_no_part_of_a_finished_training(made, crops, 
     write(grown / "person_0" / "9.png", (9, 99, 9))
     assert run(grown, "--out", out, "--steps", 6) == 1
     error = capsys.readouterr().err
-    assert re.search(r"images.train: 30 images \(\w+\) there, 31 images \(\w+\) here", error), error
+    assert re.search(
+        r"images: train, 30 images \(\w+\) there, train, 31 images \(\w+\) here", error
+    ), error
     del plan["request"]["images"]  # A plan of before.
     (out / "plan.json").write_text(json.dumps(plan))
     assert run(grown, "--out", out, "--steps", 6) == 0

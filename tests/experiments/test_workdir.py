@@ -310,6 +310,9 @@ def test_a_run_on_other_images_is_refused(tmp_path):
         workdir.claim(tmp_path, other, started=True)
     line = "  images of test: those of data there, and others here, in larger"
     assert str(error.value).splitlines()[1] == line
+    fewer = record(images={"train": "a1"})
+    with pytest.raises(ValueError, match="images of test: those of data there"):
+        workdir.claim(tmp_path, fewer, started=True)
 
 
 def test_a_record_of_before_there_were_digests_is_taken(tmp_path):
