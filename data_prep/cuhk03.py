@@ -19,7 +19,7 @@ from io import BytesIO
 import cv2
 import h5py
 import numpy as np
-import scipy.io
+import scipy
 
 from data_prep.builder import ReidBuilder
 from data_prep.listing import Listing, Partition, Problem, Record, official_problems

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import h5py
 import numpy as np
-import scipy.io
+import scipy
 
 from data_prep.listing import Partition, Problem, Record
 

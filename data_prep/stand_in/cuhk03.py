@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import h5py
 import numpy as np
-import scipy.io
+import scipy
 from tqdm import tqdm
 
 from data_prep.stand_in.difficulty import DEFAULT_DIFFICULTY, Difficulty

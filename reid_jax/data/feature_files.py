@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.io
+import scipy
 
 from reid_jax import extras
 from reid_jax.data.folder import refuse_problems, sources_of

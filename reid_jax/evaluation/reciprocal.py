@@ -1,14 +1,16 @@
 """Sets and codes of k-reciprocal neighbours, as sparse matrices."""
 
+from __future__ import annotations
+
 import numpy as np
-from scipy import sparse
+import scipy
 
 __all__ = ["expanded_sets", "neighbour_codes", "overlap"]
 
 _SPARSE_ROWS = 4096
 
 
-def expanded_sets(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
+def expanded_sets(neighbours: np.ndarray, k1: int) -> scipy.sparse.csr_array:
     """Sets of reciprocal neighbours, with those of a neighbour that shares over 2/3 of them.
 
     Args:
@@ -29,14 +31,14 @@ def expanded_sets(neighbours: np.ndarray, k1: int) -> sparse.csr_array:
         accepted.data = (3 * shared.data > 2 * half_sizes[shared.indices]).astype(np.int32)
         accepted.eliminate_zeros()
         parts.append(own + accepted @ half_sets)
-    expanded = sparse.vstack(parts, format="csr")
+    expanded = scipy.sparse.vstack(parts, format="csr")
     expanded.sort_indices()
     return expanded
 
 
 def neighbour_codes(
-    pattern: sparse.csr_array, weights: np.ndarray, neighbours: np.ndarray, k2: int
-) -> sparse.csr_array:
+    pattern: scipy.sparse.csr_array, weights: np.ndarray, neighbours: np.ndarray, k2: int
+) -> scipy.sparse.csr_array:
     """Weighted sets of neighbours that sum to 1, after the local query expansion.
 
     Args:
@@ -49,29 +51,31 @@ def neighbour_codes(
         [N, N] float64. A row that is in no list, as behind more than k1 copies of its image, has
         the code 0 and shares nothing.
     """
-    codes = sparse.csr_array((weights, pattern.indices, pattern.indptr), shape=pattern.shape)
+    codes = scipy.sparse.csr_array((weights, pattern.indices, pattern.indptr), shape=pattern.shape)
     total = codes.sum(axis=1)
-    codes = sparse.diags_array(1 / np.where(total > 0, total, 1)) @ codes
+    codes = scipy.sparse.diags_array(1 / np.where(total > 0, total, 1)) @ codes
     if k2 != 1:
         k2 = min(k2, len(neighbours))
         codes = _memberships(neighbours[:, :k2]) @ codes / k2
     return codes.tocsr()
 
 
-def _reciprocal_sets(neighbours: np.ndarray) -> sparse.csr_array:
+def _reciprocal_sets(neighbours: np.ndarray) -> scipy.sparse.csr_array:
     """CSR [N, N] with 1 where two rows are in each other's lists."""
     listed = _memberships(neighbours)
     return listed.multiply(listed.T).tocsr()
 
 
-def _memberships(neighbours: np.ndarray) -> sparse.csr_array:
+def _memberships(neighbours: np.ndarray) -> scipy.sparse.csr_array:
     num_rows, width = neighbours.shape
     ones = np.ones(neighbours.size, np.int32)
     starts = np.arange(num_rows + 1) * width
-    return sparse.csr_array((ones, neighbours.reshape(-1), starts), shape=(num_rows, num_rows))
+    return scipy.sparse.csr_array(
+        (ones, neighbours.reshape(-1), starts), shape=(num_rows, num_rows)
+    )
 
 
-def overlap(indices: np.ndarray, values: np.ndarray, columns: sparse.csc_array) -> np.ndarray:
+def overlap(indices: np.ndarray, values: np.ndarray, columns: scipy.sparse.csc_array) -> np.ndarray:
     """Sum of the entrywise minima of one code and each of several.
 
     Args:

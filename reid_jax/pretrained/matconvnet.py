@@ -16,7 +16,7 @@ from typing import Any
 import flax.linen as nn
 import flax.traverse_util
 import numpy as np
-import scipy.io
+import scipy
 from etils import epath
 
 from reid_jax.pretrained import matching
