@@ -148,9 +148,10 @@ def _training_step(config: Config, devices: Sequence[Any]) -> Program:
     made = build.parts(config, source, seed=0)
     labels, _ = trainer.training_labels(source)
     seen, size = _fitted(made.preprocess), made.sampler.batch_size
+    rows = trainer.batch_shapes(seen, made.sampler)
     state = jax.eval_shape(
         lambda key: trainer.fresh_state(
-            made.model, made.optimizer, made.objective, seen, labels, key
+            made.model, made.optimizer, made.objective, labels, rows, key
         ),
         jax.random.key(0),
     )
@@ -164,7 +165,7 @@ def _training_step(config: Config, devices: Sequence[Any]) -> Program:
     )
     batch = {
         name: jax.ShapeDtypeStruct((size, *leaf.shape[1:]), leaf.dtype)
-        for name, leaf in trainer.batch_shapes(seen, made.sampler).items()
+        for name, leaf in rows.items()
     }
     images = {
         name: jax.ShapeDtypeStruct((size, *seen.size, 3), jnp.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import flax.linen as nn
@@ -18,7 +18,13 @@ from reid_jax.objectives import Objective
 from reid_jax.training.parts import gradients_in_parts
 from reid_jax.training.state import TrainState
 
-__all__ = ["make_train_step", "require_outputs", "several_steps", "with_resident_images"]
+__all__ = [
+    "make_train_step",
+    "output_shapes",
+    "require_outputs",
+    "several_steps",
+    "with_resident_images",
+]
 
 Batch = dict[str, jax.Array]
 Preprocess = Callable[[jax.Array, jax.Array], jax.Array]
@@ -115,38 +121,53 @@ def make_train_step(
     return train_step
 
 
-def require_outputs(
-    model: nn.Module, objective: Objective, state: TrainState, batch: Batch
-) -> None:
-    """Traces the loss alone, on shapes, so that an output that it misses is named before any work.
+def output_shapes(model: nn.Module, variables: Any, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Traces the network of a training step, on shapes.
 
     Args:
         model: as for `make_train_step`.
-        objective: as for `make_train_step`.
-        state: of the model and the objective.
+        variables: of the model, or their shapes.
         batch: shapes of a batch whose images are what the network sees, with keys.
-
-    Raises:
-        ValueError: if the objective needs an output that the model does not give.
+    Returns:
+        The shapes of its outputs by name.
     """
     if hasattr(model, "axis_name"):
         model = model.clone(axis_name=None)
     suffixes = ("_a", "_b") if "image_a" in batch else ("",)
     takes_keys = getattr(model, "takes_keys", False)
 
-    def loss(state: TrainState, batch: Batch) -> Any:
+    def outputs_of(variables: Any, batch: Batch) -> Any:
         images = [batch["image" + suffix] for suffix in suffixes]
         keys: dict[str, Any] = {
             "keys" + suffix: as_row_keys(batch["key" + suffix], len(images[0]))
             for suffix in suffixes
             if takes_keys
         }
-        outputs, _ = model.apply(
-            state.variables, *images, train=True, mutable=["batch_stats"], **keys
-        )
-        return objective.loss(_Outputs(outputs), _Rows(batch), state.loss_state, axis_name=None)
+        outputs, _ = model.apply(variables, *images, train=True, mutable=["batch_stats"], **keys)
+        return outputs
 
-    jax.eval_shape(loss, state, batch)
+    return jax.eval_shape(outputs_of, variables, batch)
+
+
+def require_outputs(
+    objective: Objective, outputs: Mapping[str, Any], batch: Mapping[str, Any], loss_state: Any
+) -> None:
+    """Traces the loss, on shapes, so that an output that it misses is named before any work.
+
+    Args:
+        objective: as for `make_train_step`.
+        outputs: of `output_shapes`.
+        batch: shapes of a batch.
+        loss_state: of the objective.
+
+    Raises:
+        ValueError: if the objective needs an output that the model does not give.
+    """
+
+    def loss(outputs: dict[str, jax.Array], batch: Batch, loss_state: Any) -> Any:
+        return objective.loss(_Outputs(outputs), _Rows(batch), loss_state, axis_name=None)
+
+    jax.eval_shape(loss, dict(outputs), dict(batch), loss_state)
 
 
 class _Outputs(dict):

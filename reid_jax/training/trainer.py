@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from reid_jax.training.loop import Intervals, Several, train
 from reid_jax.training.state import TrainState, create_state
 from reid_jax.training.step import (
     make_train_step,
+    output_shapes,
     require_outputs,
     several_steps,
     with_resident_images,
@@ -117,12 +117,8 @@ def fit(
     devices = _devices(sampler.batch_size, num_parts)
     for note in sampler.notes:
         parallel.say(note)
-    make = functools.partial(fresh_state, model, optimizer, objective, preprocess, labels)
-    key = jax.random.key(seed)
-    # On shapes first: that takes a second, and compiling the initialisers ten.
-    expected = jax.eval_shape(make, key)
-    require_outputs(model, objective, expected, batch_shapes(preprocess, sampler))
-    state = make(key)
+    batch = batch_shapes(preprocess, sampler)
+    state = fresh_state(model, optimizer, objective, labels, batch, jax.random.key(seed))
 
     with contextlib.ExitStack() as stack:
         if workdir is None:
@@ -294,19 +290,32 @@ def fresh_state(
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     objective: Objective,
-    preprocess: Preprocess,
     labels: np.ndarray,
+    batch: Mapping[str, Any],
     key: jax.Array,
 ) -> TrainState:
-    """The state before the first step; the loss state is the objective's."""
-    examples = example_images(model, preprocess.input_size)
-    state = create_state(model, optimizer, *examples, key=key)
-    apply = functools.partial(model.apply, train=False)
-    outputs = jax.eval_shape(apply, state.variables, *examples)
+    """The state before the first step; the loss state is the objective's.
+
+    Args:
+        model: that is trained.
+        optimizer: of all parameters.
+        objective: of `reid_jax.objectives`.
+        labels: of the training images.
+        batch: shapes, as of `batch_shapes`.
+        key: for the initial parameters.
+
+    Raises:
+        ValueError: if the objective needs an output that the model does not give.
+    """
+    image = batch["image_a" if "image_a" in batch else "image"]
+    state = create_state(model, optimizer, *example_images(model, image.shape[1:3]), key=key)
+    outputs = output_shapes(model, state.variables, batch)
     embedding = next((v for k, v in outputs.items() if k in ("embedding", "embedding_a")), None)
     # A network that scores pairs has no embedding, and its objective keeps none.
     dim = 0 if embedding is None else embedding.shape[-1]
-    return dataclasses.replace(state, loss_state=objective.init(labels, dim))
+    state = dataclasses.replace(state, loss_state=objective.init(labels, dim))
+    require_outputs(objective, outputs, batch, state.loss_state)
+    return state
 
 
 def batch_shapes(preprocess: Preprocess, sampler: data.Sampler) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from reid_jax.preprocess import Preprocess
 from reid_jax.recipes import methods
 from reid_jax.recipes.plan import Measured, Plan, planned
 from reid_jax.recipes.remembered import remembered
-from reid_jax.training import TrainState, schedules
-from reid_jax.training.step import require_outputs
+from reid_jax.training import schedules
+from reid_jax.training.step import output_shapes, require_outputs
 from reid_jax.training.trainer import example_images
 
 
@@ -197,14 +197,8 @@ def test_the_parts_of_every_recipe_fit(name):
     if model.num_images == 2:
         batch = {f"{key}_{side}": leaf for side in "ab" for key, leaf in single.items()}
         batch["same"] = jax.ShapeDtypeStruct((2,), np.bool_)
-    state = TrainState(
-        jnp.zeros((), jnp.int32),
-        variables["params"],
-        variables.get("batch_stats", {}),
-        None,
-        objective.init(labels, *dims or [0]),
-    )
-    require_outputs(model, objective, state, batch)
+    outputs = output_shapes(model, variables, batch)
+    require_outputs(objective, outputs, batch, objective.init(labels, *dims or [0]))
     assert recipe.cross_camera == (name in ("clever", "csn"))
     if recipe.cross_camera:
         with pytest.raises(ValueError, match="no cameras that count: take one of strong, softmax"):
