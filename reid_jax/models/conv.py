@@ -79,7 +79,11 @@ def _convolution(
     )
 
 
+# The two functions that are jitted here are traced and lowered once for all layers of a shape.
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
 def _conv(
     x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding, groups: int
 ) -> jax.Array:
@@ -115,6 +119,7 @@ def _conv_forward(
     return _conv(x, kernel, strides, padding, groups), (x, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _conv_backward(
     strides: Pair,
     padding: Padding,

@@ -100,7 +100,11 @@ def _in_one_pass(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     return first + mean, jnp.maximum(jnp.square(away).mean(0) - jnp.square(mean), 0)
 
 
+# The two functions that are jitted here are traced and lowered once for all layers of a shape.
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+@functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _normalise(
     x: jax.Array,
     scale: jax.Array,
@@ -131,6 +135,7 @@ def _normalise_forward(
     return (y, mean, variance), (x, scale, bias, mean, variance)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _normalise_backward(
     epsilon: float, num_streams: int, axis_name: str | None, residuals: Any, cotangents: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
