@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -374,19 +372,13 @@ def protocol(config: Config, name: str = "") -> protocols.Protocol:
 
 
 def embedder(config: Config) -> Embedder:
-    """The embedder of a run before its training, whose variables are shapes: for checks."""
-    model = network(config, 2)
-    seen = preprocess(config)
-    single, variables = models.single_image(model, _shapes(model, seen.input_size))
-    return Embedder(model=single, variables=variables, preprocess=seen, scoring=scoring(config))
-
-
-@functools.lru_cache(maxsize=64)
-def _shapes(model: nn.Module, input_size: tuple[int, int]) -> Any:
-    # Cached for the runs of a table, which are often of one network.
-    image = jax.ShapeDtypeStruct((1, *input_size, 3), np.float32)
-    init = functools.partial(model.init, train=False)
-    return jax.eval_shape(init, jax.random.key(0), *[image] * model.num_images)
+    """The embedder of a run before its training, without variables: for checks."""
+    return Embedder(
+        model=models.single_image_network(network(config, 2)),
+        variables={},
+        preprocess=preprocess(config),
+        scoring=scoring(config),
+    )
 
 
 def notes(config: Config) -> tuple[str, ...]:

@@ -213,7 +213,7 @@ def _embedding(config: Config, devices: Sequence[Any]) -> Program:
         embed = dataclasses.replace(embedder, preprocess=seen).embed
     return _of_one_chip(
         embed,
-        embedder.variables,
+        embedder.expected_variables(),
         lambda rows: [jax.ShapeDtypeStruct((rows, *embedder.input_size, 3), jnp.uint8)],
         num_rows=config.evaluation.batch_size,
         devices=devices,
@@ -227,11 +227,11 @@ def _scores_of_pairs(config: Config, devices: Sequence[Any]) -> Program:
 
     def sides(rows: int) -> list[Any]:
         image = jax.ShapeDtypeStruct((rows, *embedder.input_size, 3), jnp.uint8)
-        return [jax.eval_shape(embed, embedder.variables, image)] * 2
+        return [jax.eval_shape(embed, embedder.expected_variables(), image)] * 2
 
     return _of_one_chip(
         score,
-        embedder.variables,
+        embedder.expected_variables(),
         sides,
         num_rows=config.evaluation.pairs_per_block,
         devices=devices[:1],  # A block is one device's.

@@ -15,7 +15,7 @@ from reid_jax.models.network import Network, usual_dtype
 from reid_jax.models.nine_conv import NineConv
 from reid_jax.models.resnet import ResNet, resnet18, resnet50
 from reid_jax.models.siamese import Siamese, backbone_variables
-from reid_jax.models.single_image import single_image
+from reid_jax.models.single_image import single_image, single_image_network
 from reid_jax.models.vgg16 import VGG16
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "resnet18",
     "resnet50",
     "single_image",
+    "single_image_network",
     "stripes",
     "usual_dtype",
 ]
