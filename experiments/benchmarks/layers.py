@@ -1,6 +1,7 @@
 """Where a training step's time goes: every layer of a network alone, beside PyTorch's.
 
     python experiments/benchmarks/layers.py --model resnet18 --size 256x128 --batch 16
+    python experiments/benchmarks/layers.py --model resnet50 --batch 1 --forward
 
 The layers are those that a forward pass of the network goes through, equal ones counted: each
 convolution, and each batch norm of a map with the ReLU behind it. The time of one is that of its
@@ -9,6 +10,9 @@ load on the machine counts little; the two libraries take turns and the best rou
 runs channels-last, and is needed. The images of a step are divided over the devices of a CPU: give
 the batch of one device. What is left of a whole step is pooling, additions, loss, update, and the
 waiting of two devices for one cache.
+
+With `--forward` it is where the time of an embedding goes: the forward pass as at test, in which
+batch norm is a multiplication and an addition.
 """
 
 from __future__ import annotations
@@ -87,8 +91,10 @@ def arrays_of(layer: Layer) -> list[np.ndarray]:
     return [rng.standard_normal(shape, np.float32) for shape in (layer.image, *shapes)]
 
 
-def ours(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], None]:
+def ours(layer: Layer, arrays: list[np.ndarray], *, forward: bool) -> Callable[[], None]:
     def function(image: jax.Array, *parameters: jax.Array) -> jax.Array:
+        if layer.kind == "norm" and forward:
+            return relu(image * parameters[0] + parameters[1])
         if layer.kind == "norm":
             return relu(batch_normalise(image, *parameters, epsilon=1e-5)[0])
         return conv(
@@ -105,10 +111,11 @@ def ours(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], None]:
         return result, gradients(result)
 
     given = [jnp.asarray(array) for array in arrays]
-    return lambda: jax.block_until_ready(both(*given))
+    called = jax.jit(function) if forward else both
+    return lambda: jax.block_until_ready(called(*given))
 
 
-def pytorch(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], None]:
+def pytorch(layer: Layer, arrays: list[np.ndarray], *, forward: bool) -> Callable[[], None]:
     import torch
 
     functional = torch.nn.functional
@@ -119,11 +126,12 @@ def pytorch(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], None]:
         parameters = [parameters[0].permute(3, 2, 0, 1).contiguous(memory_format=last)]
     (top, bottom), (left, right) = layer.padding
     even = top == bottom and left == right
+    known = [torch.zeros(layer.image[3]), torch.ones(layer.image[3])] if forward else [None, None]
 
     def function(image: torch.Tensor, *parameters: torch.Tensor) -> torch.Tensor:
         if layer.kind == "norm":
             return functional.relu(
-                functional.batch_norm(image, None, None, *parameters, training=True)
+                functional.batch_norm(image, *known, *parameters, training=not forward)
             )
         if not even:
             image = functional.pad(image, (left, right, top, bottom))
@@ -131,6 +139,10 @@ def pytorch(layer: Layer, arrays: list[np.ndarray]) -> Callable[[], None]:
         return functional.conv2d(image, *parameters, None, layer.strides, pad, groups=layer.groups)
 
     def call() -> None:
+        if forward:
+            with torch.no_grad():
+                function(image, *parameters)
+            return
         leaves = [array.detach().requires_grad_() for array in (image, *parameters)]
         result = function(*leaves)
         torch.autograd.grad(result, leaves, result.detach())
@@ -155,6 +167,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="images of one device")
     parser.add_argument("--size", default="256x128", help="height x width")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--forward", action="store_true", help="of an embedding: no gradients")
     parser.add_argument("--threads", type=int, default=1, help="processors that are used")
     options = parser.parse_args()
     use_processors(options.threads)
@@ -168,7 +181,7 @@ def main() -> None:
     rows = []
     for layer, count in met.items():
         arrays = arrays_of(layer)
-        calls = [ours(layer, arrays), pytorch(layer, arrays)]
+        calls = [made(layer, arrays, forward=options.forward) for made in (ours, pytorch)]
         rows.append((layer, count, *(count * best for best in best_times(calls, options.rounds))))
     print(
         f"{options.model}, {options.batch} images of {options.size}, {jax.default_backend()}, "
