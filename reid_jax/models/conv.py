@@ -1,7 +1,8 @@
 """Convolution as every network here uses it.
 
-It has one definition (`lax.conv_general_dilated`) and, on a CPU, a second formulation of the same
-result that XLA runs faster there. `lax.platform_dependent` chooses when a function is lowered, so
+It has one definition (`lax.conv_general_dilated`) and, on a CPU, other formulations of the same
+result that XLA runs faster there: products of patches, Winograd's (`winograd.py`), shifted products
+of each channel (`depthwise.py`). `lax.platform_dependent` chooses when a function is lowered, so
 lowering for a TPU or a GPU on a machine that has neither still gives the definition.
 
 Layouts are NHWC for activations and HWIO for kernels, padding is always explicit: `'SAME'` at
@@ -19,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from reid_jax.models import winograd
 from reid_jax.models.depthwise import depthwise, depthwise_gradients
 from reid_jax.models.initialisers import he_fan_out
 
@@ -101,6 +103,8 @@ def _conv(
 
 
 def _conv_on_cpu(x: jax.Array, kernel: jax.Array, strides: Pair, padding: Padding) -> jax.Array:
+    if winograd.is_faster(x, kernel, strides, padding):
+        return winograd.convolved(x, kernel, padding)
     if _is_product_on_cpu(x, kernel, strides, padding):
         patches = _patches(x, (kernel.shape[0], kernel.shape[1]), strides, padding)
         return _product(patches, kernel.reshape(-1, kernel.shape[3]))
@@ -150,16 +154,19 @@ def _conv_backward(
         window = kernel.shape[0], kernel.shape[1]
         return dx, _kernel_gradient(x, window, dy, strides, padding)
 
+    def of_group(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
+        if winograd.is_faster(x, kernel, strides, padding):
+            dx = winograd.image_gradient(kernel, dy, padding)
+            return dx, winograd.kernel_gradient(x, dy, padding)
+        if _is_product_on_cpu(x, kernel, strides, padding):
+            return product(x, kernel, dy)
+        return convolution(x, kernel, dy)
+
     def on_cpu(x: jax.Array, kernel: jax.Array, dy: jax.Array) -> tuple[jax.Array, jax.Array]:
         if _is_depthwise(kernel, groups):
             return depthwise_gradients(x, kernel, dy, strides, padding)
         parts = zip(*(jnp.split(array, groups, 3) for array in (x, kernel, dy)), strict=True)
-        gradients = [
-            product(x, kernel, dy)
-            if _is_product_on_cpu(x, kernel, strides, padding)
-            else convolution(x, kernel, dy)
-            for x, kernel, dy in parts
-        ]
+        gradients = [of_group(*part) for part in parts]
         dx, dkernel = zip(*gradients, strict=True)
         return jnp.concatenate(dx, 3), jnp.concatenate(dkernel, 3)
 
