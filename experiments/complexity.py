@@ -10,7 +10,8 @@ How it is counted:
   activations are not counted. "an image" is what belongs to one image and is computed once for many
   comparisons, "a comparison" what sees two; a pair is two images and a comparison.
 * "compiled" is the same pair as XLA counts the program that it made for this machine: everything
-  but the zeros of the padding, with the correlation by its definition.
+  but the zeros of the padding, with the correlation by its definition and, on a CPU, the fewer
+  products of Winograd's convolutions.
 * "layers" are those with weights on the longest path from an image to the outputs; "convolutions"
   are all with weights of their own but the ranking net's, which gives the depths of Table 5. The
   fc6 of CaffeNet and VGG16 is a convolution here. Identification heads are left out.
@@ -179,9 +180,10 @@ def _multiply_adds(jaxpr: core.Jaxpr) -> int:
             shape = eqn.invars[0].aval.shape
             total += eqn.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
         else:
-            inner = [_multiply_adds(sub) for sub in _inner(eqn)]
-            if eqn.primitive.name == "cond":
-                # One form for each platform. One without products gathers what others multiply.
+            is_choice = eqn.primitive.name == "cond"
+            inner = [_multiply_adds(sub) for sub in (_forms if is_choice else _inner)(eqn)]
+            if is_choice:
+                # One without products gathers what others multiply.
                 total += min(inner)
             else:
                 total += sum(inner) * eqn.params.get("length", 1)
@@ -195,6 +197,22 @@ def _inner(eqn: Any) -> Iterator[core.Jaxpr]:
                 yield part.jaxpr
             elif isinstance(part, core.Jaxpr):
                 yield part
+
+
+def _forms(eqn: Any) -> list[core.Jaxpr]:
+    """The forms for each platform of which one counts: where there are convolutions, those.
+
+    Winograd's form of a convolution has fewer products than it has.
+    """
+    forms = list(_inner(eqn))
+    return [form for form in forms if _has_convolution(form)] or forms
+
+
+def _has_convolution(jaxpr: core.Jaxpr) -> bool:
+    return any(
+        eqn.primitive.name == "conv_general_dilated" or any(map(_has_convolution, _inner(eqn)))
+        for eqn in jaxpr.eqns
+    )
 
 
 def weight_layers(apply: Callable[..., Any], variables: Any, *images: Any) -> int:
@@ -221,7 +239,7 @@ def _depths(jaxpr: core.Jaxpr, depths: Sequence[int | None]) -> list[int | None]
         if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
             if len(of_images) == 1:  # The other factor is weights.
                 found = [of_images[0] + 1]
-        elif inner := list(_inner(eqn)):
+        elif inner := list((_forms if eqn.primitive.name == "cond" else _inner)(eqn)):
             passed = given[1:] if eqn.primitive.name == "cond" else given
             branches = [_depths(sub, passed) for sub in inner if len(sub.invars) == len(passed)]
             if branches:

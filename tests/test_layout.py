@@ -173,6 +173,7 @@ LATE_IMPORTS = {
     "experiments/benchmarks/embedding.py": {"onnxruntime", "references", "torch"},
     "experiments/benchmarks/layers.py": {"torch"},
     "experiments/benchmarks/train_step.py": {"references", "torch"},
+    "experiments/benchmarks/winograd.py": {"torch"},
     # The process of one side is to hold nothing of the other on the GPU.
     "experiments/benchmarks/gpu_step.py": {"experiments", "jax", "references", "reid_jax", "torch"},
     # The process of the NumPy side is to have no JAX in its peak memory.
