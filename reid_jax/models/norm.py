@@ -91,6 +91,9 @@ def _in_two_passes(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _in_one_pass(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The same, reading the rows once, for a step on a GPU waits for memory (ResNet-50: 4 %).
 
+    A TPU's compiler counts more bytes with it: 5.99 GB in place of 5.63 for a step of
+    `batch_contrastive_market`, 8.99 in place of 7.92 for `csn_cuhk03`.
+
     Of differences from the first row: E[x^2] - E[x]^2 of the rows themselves loses digits where the
     mean is large.
     """
@@ -114,7 +117,7 @@ def _normalise(
     axis_name: str | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     rows = _streams(x, num_streams)
-    moments = [lax.platform_dependent(r, cpu=_in_two_passes, default=_in_one_pass) for r in rows]
+    moments = [lax.platform_dependent(r, cuda=_in_one_pass, default=_in_two_passes) for r in rows]
     level, spread = (jnp.stack(each) for each in zip(*moments, strict=True))
     mean = parallel.cross_mean(level, axis_name=axis_name)
     variance = parallel.cross_mean(spread + jnp.square(level - mean), axis_name=axis_name)

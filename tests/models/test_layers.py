@@ -438,16 +438,14 @@ def test_moments_of_each_platform_keep_their_digits_far_from_zero(moments):
     assert 0 <= variance[2] < 1e-6
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_an_accelerator_reads_the_rows_of_a_batch_once(platform):
+def test_a_gpu_reads_the_rows_of_a_batch_once():
     """Sums of the rows' differences from the first, and of their squares: no mean before them."""
     x, factors = jax.ShapeDtypeStruct((8, 4), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.float32)
     function = jax.jit(functools.partial(batch_normalise, epsilon=1e-5))
-    text = jax.export.export(function, platforms=[platform])(x, factors, factors).mlir_module()
     first_row = re.compile(r"stablehlo.slice %\w+ \[0:1, 0:4\]")
-    assert first_row.search(text)
-    on_cpu = jax.export.export(function, platforms=["cpu"])(x, factors, factors).mlir_module()
-    assert not first_row.search(on_cpu)
+    for platform, once in (("cuda", True), ("tpu", False), ("cpu", False)):
+        text = jax.export.export(function, platforms=[platform])(x, factors, factors).mlir_module()
+        assert bool(first_row.search(text)) == once
 
 
 def test_normalise_needs_streams_of_equal_size():
