@@ -62,10 +62,15 @@ def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
     Where no label holds the whole text, its parts between commas are looked for.
 
     Raises:
-        ValueError: if there is none, with the labels.
+        ValueError: if no label has one of them, with the labels.
     """
     labels = [label for label, *_ in table.rows]
     texts = [text] if any(text in label for label in labels) else text.split(",")
+    for part in texts:
+        if not any(part in label for label in labels):
+            raise ValueError(
+                f"--rows={text}: no row of {name} has {part!r}; the rows are {'; '.join(labels)}"
+            )
     # A whole label is that row alone, whatever labels hold it.
     chosen = {
         label
@@ -73,12 +78,7 @@ def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
         for label in labels
         if (label == part if part in labels else part in label)
     }
-    wanted = [row for row in table.rows if row[0] in chosen]
-    if not wanted:
-        raise ValueError(
-            f"--rows={text}: no row of {name} has it; the rows are {'; '.join(labels)}"
-        )
-    return wanted
+    return [row for row in table.rows if row[0] in chosen]
 
 
 def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> None:

@@ -225,6 +225,8 @@ def test_a_row_is_chosen_by_its_label_whatever_its_commas():
         TABLES["identif_verif/2"], "VGG16 (V),VGG16 (I)", "identif_verif/2"
     )
     assert [row[0] for row in chosen] == ["VGG16 (V)", "VGG16 (I)"]
+    with pytest.raises(ValueError, match=r"no row of identif_verif/2 has 'VGG19 \(I\)'; the rows"):
+        printed.chosen_rows(TABLES["identif_verif/2"], "VGG16 (V),VGG19 (I)", "identif_verif/2")
 
 
 @pytest.mark.parametrize(
