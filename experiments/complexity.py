@@ -180,10 +180,9 @@ def _multiply_adds(jaxpr: core.Jaxpr) -> int:
             shape = eqn.invars[0].aval.shape
             total += eqn.outvars[0].aval.size * math.prod(shape[axis] for axis in contracted)
         else:
-            is_choice = eqn.primitive.name == "cond"
-            inner = [_multiply_adds(sub) for sub in (_forms if is_choice else _inner)(eqn)]
-            if is_choice:
-                # One without products gathers what others multiply.
+            inner = [_multiply_adds(sub) for sub in _counted(eqn)]
+            if eqn.primitive.name == "cond":
+                # One form for each platform. One without products gathers what others multiply.
                 total += min(inner)
             else:
                 total += sum(inner) * eqn.params.get("length", 1)
@@ -199,13 +198,15 @@ def _inner(eqn: Any) -> Iterator[core.Jaxpr]:
                 yield part
 
 
-def _forms(eqn: Any) -> list[core.Jaxpr]:
-    """The forms for each platform of which one counts: where there are convolutions, those.
+def _counted(eqn: Any) -> list[core.Jaxpr]:
+    """What is inside; of the forms for each platform those with a convolution, where there are.
 
     Winograd's form of a convolution has fewer products than it has.
     """
-    forms = list(_inner(eqn))
-    return [form for form in forms if _has_convolution(form)] or forms
+    inner = list(_inner(eqn))
+    if eqn.primitive.name != "cond":
+        return inner
+    return [form for form in inner if _has_convolution(form)] or inner
 
 
 def _has_convolution(jaxpr: core.Jaxpr) -> bool:
@@ -239,7 +240,7 @@ def _depths(jaxpr: core.Jaxpr, depths: Sequence[int | None]) -> list[int | None]
         if eqn.primitive.name in ("conv_general_dilated", "dot_general"):
             if len(of_images) == 1:  # The other factor is weights.
                 found = [of_images[0] + 1]
-        elif inner := list((_forms if eqn.primitive.name == "cond" else _inner)(eqn)):
+        elif inner := _counted(eqn):
             passed = given[1:] if eqn.primitive.name == "cond" else given
             branches = [_depths(sub, passed) for sub in inner if len(sub.invars) == len(passed)]
             if branches:

@@ -33,6 +33,17 @@ def test_help_of_a_program_answers_without_jax(program):
     assert "usage: " in done.stdout
 
 
+def test_a_training_starts_without_what_a_report_needs():
+    code = (
+        "import sys, experiments.launch\n"
+        "late = {'matplotlib.figure', 'jinja2', 'scipy.io', 'scipy.optimize', 'scipy.sparse'}\n"
+        "assert not late & set(sys.modules), late & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture
 def compilations():
     """A list to which the name of each function that is compiled is added."""

@@ -76,7 +76,8 @@ def pytorch(arrays: list[np.ndarray], *, stride: int, padding: Padding) -> Calls
 
     def convolve(x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         padded = torch.nn.functional.pad(x, edges)
-        return torch.nn.functional.conv2d(padded, kernel, None, stride, groups=x.shape[1])
+        groups = x.shape[1] // kernel.shape[1]
+        return torch.nn.functional.conv2d(padded, kernel, None, stride, groups=groups)
 
     def forward() -> None:
         with torch.no_grad():

@@ -14,10 +14,8 @@ installed.
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib.util
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -29,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.benchmarks.depthwise import Calls, best_times, use_processors
+from experiments.benchmarks.depthwise import Calls, best_times, pytorch, use_processors
 from reid_jax.cpu import keep_freed_memory
 from reid_jax.models import winograd
 from reid_jax.models.conv import Padding, conv
@@ -72,36 +70,16 @@ def in_jax(arrays: list[np.ndarray], *, is_winograd: bool) -> tuple[Calls, list[
     return calls, [np.asarray(result) for result in results]
 
 
-def pytorch(arrays: list[np.ndarray]) -> tuple[Calls, list[np.ndarray]]:
-    """(forward, forward and gradients), and the results of the second in float64."""
-    import torch
-
-    last = torch.channels_last
-    x, dy = (torch.from_numpy(array.transpose(0, 3, 1, 2)) for array in (arrays[0], arrays[2]))
-    kernel = torch.from_numpy(arrays[1].transpose(3, 2, 0, 1).copy())
-    given = [array.contiguous(memory_format=last) for array in (x, kernel, dy)]
-    convolve = functools.partial(torch.nn.functional.conv2d, padding=1)
-
-    def both(x: torch.Tensor, kernel: torch.Tensor, dy: torch.Tensor) -> list[torch.Tensor]:
-        leaves = [array.detach().requires_grad_() for array in (x, kernel)]
-        y = convolve(*leaves)
-        return [y, *torch.autograd.grad(y, leaves, dy)]
-
-    def forward() -> None:
-        with torch.no_grad():
-            convolve(*given[:2])
-
-    def backward() -> None:
-        both(*given)
-
-    y, dx, dkernel = (array.detach().numpy() for array in both(x.double(), kernel.double(), dy))
-    exact = [y.transpose(0, 2, 3, 1), dx.transpose(0, 2, 3, 1), dkernel.transpose(2, 3, 1, 0)]
-    return (forward, backward), exact
+def exact(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """The result and its gradients by the direct form in float64."""
+    with jax.enable_x64(True):
+        _, results = in_jax([array.astype(np.float64) for array in arrays], is_winograd=False)
+    return results
 
 
-def error(results: list[np.ndarray], exact: list[np.ndarray]) -> float:
+def error(results: list[np.ndarray], right: list[np.ndarray]) -> float:
     return max(
-        float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(results, exact, strict=True)
+        float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(results, right, strict=True)
     )
 
 
@@ -128,24 +106,21 @@ def main() -> None:
         shapes = [(*size, channels), (3, 3, channels, features), (*size, features)]
         arrays = [rng.standard_normal(shape, np.float32) for shape in shapes]
         taken = winograd.is_faster(arrays[0], arrays[1], (1, 1), PADDING)  # type: ignore[arg-type]
-        forms: dict[str, Callable[[], tuple[Calls, list[np.ndarray]]]] = {
-            "winograd": functools.partial(in_jax, arrays, is_winograd=True),
-            "direct": functools.partial(in_jax, arrays, is_winograd=False),
-        }
+        right = exact(arrays)
+        calls: dict[str, Calls] = {}
+        off = {"pytorch": ""}
+        for name in ("winograd", "direct"):
+            calls[name], results = in_jax(arrays, is_winograd=name == "winograd")
+            off[name] = f"{error(results, right):.1e}"
         if with_torch:
-            forms["pytorch"] = functools.partial(pytorch, arrays)
-        made = {name: form() for name, form in forms.items()}
-        best = best_times({name: calls for name, (calls, _) in made.items()}, options.rounds)
+            calls["pytorch"] = pytorch(arrays, stride=1, padding=PADDING)
+        best = best_times(calls, options.rounds)
         if with_torch:
             best["pytorch"][1] -= best["pytorch"][0]
         for name, (forward, backward) in best.items():
-            off = f"{error(made[name][1], made['pytorch'][1]):.1e}" if with_torch else ""
             mark = " (taken)" if name == ("winograd" if taken else "direct") else ""
             case = f"{height}x{width}, {channels} to {features}"
-            print(
-                f"| {case} | {name}{mark} | {forward:.1f} | {backward:.1f} | "
-                f"{off if name != 'pytorch' else ''} |"
-            )
+            print(f"| {case} | {name}{mark} | {forward:.1f} | {backward:.1f} | {off[name]} |")
 
 
 if __name__ == "__main__":

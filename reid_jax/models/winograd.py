@@ -38,8 +38,8 @@ TURNED = [3, 1, 2, 0]
 def is_faster(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], padding: Padding) -> bool:
     """Whether it is the form to take, of x [B, H, W, C] and kernel [h, w, C, O].
 
-    The product of 16 images of 16x8 with 256 channels takes half as long as the direct form, on a
-    core, and 20 to 40 % less with its gradients where a map is large or has 64 channels.
+    On a core, forward and gradients of 16 images of 16x8 with 256 channels take half as long as in
+    the direct form, and of 64x32 with 64 channels a quarter less.
     """
     if kernel.shape[:2] != (3, 3) or strides != (1, 1) or max(map(max, padding)) > 2:
         return False
