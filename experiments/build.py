@@ -14,7 +14,7 @@ import optax
 from flax import traverse_util
 
 from experiments.config import LOSS_KEYS, MODEL_KEYS, Config, Sampler
-from reid_jax import augment, data, models, objectives, pretrained, protocols
+from reid_jax import augment, data, models, objectives, ops, pretrained, protocols
 from reid_jax.deviations import deviations
 from reid_jax.embedder import Embedder, Scoring
 from reid_jax.models.norm import local_response_norm
@@ -390,6 +390,8 @@ def notes(config: Config) -> tuple[str, ...]:
         used.append(augment.flip_or_shift)
     if config.model.dividing:
         used.append(models.stripes)
+    if config.model.attention == "stn":
+        used.append(ops.spatial_transform)
     if config.model.name == "caffenet":
         used.append(local_response_norm)
     if config.evaluation.protocol == "oxford5k":

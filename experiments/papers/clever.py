@@ -26,8 +26,8 @@ then everything. With `start_from=` they train on their own data set, from scrat
 that the paper builds on: the mean of the pre-training, no augmentation, and one random image of an
 identity and camera.
 `row=frw_ic` is CNN-FRW-IC of Jin et al., with which Table 2 compares. At test batch norm takes the
-statistics of the query images, and those of the gallery, as their code does and as in training,
-where each camera is a stream of its own. With `bn_eval=running`, averages over both cameras, an
+statistics of the query images, and those of the gallery, as their code does and as the rows with
+pairs do in training, where each camera is a stream of its own. With `bn_eval=running`, averages over both cameras, an
 image has an embedding by itself, and a row with pairs loses some 20 points of rank-1.
 `row=iv` weighs the verification loss by a half, as that code does, and the rows with a center-level
 loss by 1, as Eq. 8 prints; `row=iv_weight_1` is the baseline with the same weight as those.
@@ -109,8 +109,13 @@ def clever(
         _refuse(row, margin=margin, verification_weight=verification_weight)
         return _on_single_images(config, row, center_rate, center_factor)
     verification, intra, inter = _WEIGHTS[row]
-    if not intra and not inter and center_factor != 1.0:
-        _refuse(row, center_factor=center_factor)
+    # What a loss of weight 0 would take stays at its default, so that a row that gives it is that
+    # without it, which `build_config` refuses.
+    if not inter:
+        _refuse(row, margin=margin)
+        inter_grad = "centers"
+    if not intra and not inter:
+        center_rate, neg_updates_centers = 0.5, True
     if not verification:
         _refuse(row, verification_weight=verification_weight)
     elif verification_weight is not None:

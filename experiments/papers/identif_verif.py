@@ -106,7 +106,8 @@ def identif_verif(
         model={
             "identification": loss != "v",
             "verification": {"i": "", "contrastive": "none"}.get(loss, "square"),
-            "verification_dropout": verification_dropout,
+            # Without the square layer it has no meaning, and a row that gives it is refused.
+            **({"verification_dropout": verification_dropout} if loss in ("v", "iv") else {}),
         },
         sampler={} if loss == "i" else pairs,
         loss=constants,

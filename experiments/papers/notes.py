@@ -39,12 +39,18 @@ def _at_small_scale(config: Config, scale: str) -> bool:
     return scale == "small"
 
 
+def _decays(parameters: str) -> Callable[[Config, str], bool]:
+    """`Note.when` of runs whose weight decay is of `kernels` or of `all` parameters."""
+    return lambda config, scale: config.optimizer.weight_decay_of == parameters
+
+
 OF_ALL = (
     Note(
         "scale pretrained: efficientnet_lite0 from ImageNet's weights in the place of the paper's "
-        "network, 96x48, 240 steps of 32 images (16 pairs), SGD at 0.03 with warm-up and cosine, "
-        "without dropout; objective, constants and sampling are the paper's, a margin between "
-        "centers goes with the number of features, and mean codes come from the bank.",
+        "network, 96x48, 240 steps of 32 images (16 pairs), SGD at 0.03 with momentum, warm-up and "
+        "cosine, 5e-4 of the kernels as weight decay, without dropout, and unit vectors at test; "
+        "objective, constants and sampling are the paper's, a margin between centers goes with the "
+        "number of features, and mean codes come from the bank.",
         lambda config, scale: scale == "pretrained",
     ),
     Note(
@@ -83,14 +89,25 @@ _BATCH_CONTRASTIVE = (
         "here it is in the 3x3 convolution, as torchvision's weights need it.",
         lambda config, scale: config.model.stride == "torchvision",
     ),
+    Note("momentum and mirroring are not given; 0.9 and a half here."),
     Note(
-        "momentum, weight decay and mirroring are not given; 0.9, 5e-4 of all parameters, batch "
-        "norm and biases too, and a half here."
+        "the weight decay is not given, nor what it is of; 5e-4 of all parameters, batch norm and "
+        "biases too, here.",
+        _decays("all"),
+    ),
+    Note(
+        "the weight decay is not given, nor what it is of; 5e-4 of the kernels here.",
+        _decays("kernels"),
     ),
     Note(
         "the paper does not say whether batch norm was frozen in the fine-tuning; here it takes "
         "the statistics of the batch.",
         lambda config, scale: not config.model.freeze_batch_norm,
+    ),
+    Note(
+        "the paper does not say whether batch norm was frozen in the fine-tuning; here it is "
+        "(freeze_batch_norm).",
+        lambda config, scale: config.model.freeze_batch_norm,
     ),
     Note("the first weights of the classification layer are not given; of deviation 0.001 here."),
     Note(
@@ -127,6 +144,14 @@ def _on_pairs(config: Config, scale: str) -> bool:
     return config.sampler.name == "pair"
 
 
+def _drops(config: Config, scale: str) -> bool:
+    return config.model.dropout > 0
+
+
+def _drops_in_verification(config: Config, scale: str) -> bool:
+    return _drops(config, scale) and config.model.verification == "square"
+
+
 def _of_landmarks(config: Config, scale: str) -> bool:
     return config.evaluation.protocol == "oxford5k"
 
@@ -140,23 +165,60 @@ _IDENTIF_VERIF = (
             scale == "paper" and (not _on_pairs(config, scale) or not config.model.identification)
         ),
     ),
+    Note("no momentum is printed; 0.9 here, as in its code."),
     Note(
-        "no momentum or weight decay is printed; 0.9 and 5e-4 of all parameters, batch norm and "
-        "biases too, here, as in its code."
+        "no weight decay is printed; 5e-4 of all parameters, batch norm and biases too, here, as "
+        "in its code.",
+        _decays("all"),
+    ),
+    Note(
+        "no weight decay is printed; 5e-4 of the kernels here, of all parameters in its code.",
+        _decays("kernels"),
     ),
     Note(
         'the paper drops "before the final convolutional layer" at no printed rate; here 0.9 of '
-        "pool5 and of the squared difference of undropped ones, as in its code.",
-        lambda config, scale: _resnet(config, scale) and config.model.dropout > 0,
+        "pool5 before identification, as in its code.",
+        lambda config, scale: (
+            _drops(config, scale) and _resnet(config, scale) and config.model.identification
+        ),
     ),
     Note(
         'the paper drops "before the final convolutional layer" at no printed rate; here half of '
-        "fc6 and half before each head.",
-        lambda config, scale: not _resnet(config, scale) and config.model.dropout > 0,
+        "the embedding before identification.",
+        lambda config, scale: (
+            _drops(config, scale) and not _resnet(config, scale) and config.model.identification
+        ),
+    ),
+    Note(
+        "half of fc6 is dropped too; the paper does not say so.",
+        lambda config, scale: (config.model.hidden_dropout or 0) > 0
+        and config.model.pooling == "fc",
+    ),
+    Note(
+        "before verification as large a share of the squared difference is dropped, and the "
+        "embeddings that it is of are whole, as in its code.",
+        lambda config, scale: (
+            _drops_in_verification(config, scale)
+            and config.model.verification_dropout == "after_square"
+        ),
+    ),
+    Note(
+        "the squared difference is that of the dropped embeddings, and nothing more is dropped "
+        "before verification; in its code the embeddings are whole and the difference is dropped.",
+        lambda config, scale: (
+            _drops_in_verification(config, scale)
+            and config.model.verification_dropout == "before_square"
+        ),
     ),
     Note(
         "the first weights of the heads are not given; uniform within 0.1 sqrt(3 / D), as in its "
         "code.",
+        lambda config, scale: scale != "pretrained",
+    ),
+    Note(
+        "the first weights of the heads are not given; of deviation 0.001 for identification, and "
+        "uniform within 0.1 sqrt(3 / D) for verification, the latter as in its code.",
+        lambda config, scale: scale == "pretrained",
     ),
     Note(
         "the pixels are divided by 64, which the paper, with weights of ImageNet, does not need.",
@@ -192,6 +254,11 @@ _IDENTIF_VERIF = (
         lambda config, scale: config.evaluation.protocol == "single-shot-per-query",
     ),
     Note(
+        "the paper neither crops nor resizes the images of the test; here a query is its box, as "
+        "Oxford5k's protocol has it.",
+        _of_landmarks,
+    ),
+    Note(
         "the paper gives no schedule for landmarks; batch, epochs and learning rate are those of "
         "people.",
         _of_landmarks,
@@ -207,9 +274,10 @@ _IDENTIF_VERIF = (
     ),
     Note(
         "small scale: ResNet-18 of half width in the place of ResNet-50, and a quarter of the "
-        "others' channels, 108x54 cropped to 96x48 (landmarks 108x108 to 96x96), no dropout; every "
-        "row is trained on equally many first images of pairs, 700 steps of 48 images or 1,400 of "
-        "24 pairs.",
+        "others' channels, 108x54 cropped to 96x48 (VGG16 72x36 to 64x32, landmarks 108x108 to "
+        "96x96), no dropout, a learning rate of 0.05 (CaffeNet and VGG16 0.003) and a tenth of it "
+        "for the last tenth; every row is trained on equally many first images of pairs, 700 steps "
+        "of 48 images or 1,400 of 24 pairs.",
         _at_small_scale,
     ),
 )
@@ -229,7 +297,13 @@ def _verifies(config: Config, scale: str) -> bool:
 _CLEVER = (
     Note(
         "the paper names neither optimizer nor weight decay; Adam and 1e-3 of the kernels are "
-        "those of the code that it builds on (Jin et al. [9])."
+        "those of the code that it builds on (Jin et al. [9]).",
+        lambda config, scale: config.optimizer.name == "adam",
+    ),
+    Note(
+        "the paper names neither optimizer nor weight decay; that code (Jin et al. [9]) has Adam "
+        "and 1e-3 of the kernels.",
+        lambda config, scale: config.optimizer.name != "adam",
     ),
     Note(
         "the paper names no augmentation; that code's five forms of an image, itself, mirrored and "
@@ -242,13 +316,13 @@ _CLEVER = (
         lambda config, scale: config.objective == "clever",
     ),
     Note(
-        "that code's batch has 50 images of each camera, their identities drawn uniformly; here "
-        "100 images of either.",
+        "that code's batch has equally many images of each camera, their identities drawn "
+        "uniformly; here an epoch is one shuffled pass over all images.",
         lambda config, scale: config.objective == "identification_center",
     ),
     Note(
-        "that code starts the last layer of verification with He's deviation and biases of 0.01; "
-        "here uniform within 0.1 sqrt(3 / 512), and 0.",
+        "that code starts the layers of verification with He's deviation and biases of 0.01; here "
+        "the biases are 0 and the last layer is uniform within 0.1 sqrt(3 / 512).",
         _verifies,
     ),
     Note(
@@ -265,7 +339,8 @@ _CLEVER = (
         lambda config, scale: config.model.test_statistics == "running",
     ),
     Note(
-        "of CUHK03's identities 100 are neither trained nor tested on, as in that code.",
+        "of CUHK03's identities as many as are tested on are neither trained nor tested on, as in "
+        "that code.",
         lambda config, scale: config.dataset == "cuhk03",
     ),
     Note(
@@ -333,6 +408,10 @@ _INHERENT = (
         "and cropped to 256x128, and at test resized to 256x128, in which a person is a ninth "
         "smaller.",
         lambda config, scale: scale == "paper",
+    ),
+    Note(
+        "images are cropped in training and whole at test, in which a person is a ninth smaller.",
+        _at_small_scale,
     ),
     Note(
         "the weight decay is not given, nor what it is of; 5e-4 of the kernels here, which batch "
@@ -404,7 +483,7 @@ _CSN = (
         '"another convolutional layer after conv3" is the network of the text; Table 5\'s '
         "parameters, FLOPs and depth are those of two such layers at levels 3 and 4 "
         "(row=l2l3l4_table5).",
-        lambda config, scale: config.model.levels == "l2l3l4" and config.model.trunk == "prose",
+        lambda config, scale: _with_level_4(config, scale) and config.model.trunk == "prose",
     ),
     Note(
         "two convolutions at levels 3 and 4, with which Table 5's parameters, FLOPs and depth are "
@@ -443,7 +522,10 @@ _CSN = (
         "how pixels are scaled, and what a shift leaves empty, is not given; the mean colour of "
         "the training images is subtracted and the rest divided by 64, and it is black."
     ),
-    Note("the first weights are not given; He's here."),
+    Note(
+        "the first weights are not given; He's for convolutions and LeCun's for the last layers of "
+        "descriptor and logits here."
+    ),
     Note(
         "the paper does not say what its 100 validation identities are for; here the state that is "
         "best on them is tested.",
@@ -475,7 +557,15 @@ _STRONG = (
         "an image is padded by its border and cropped, where the paper pads with black.",
         lambda config, scale: config.data.shift > 0,
     ),
-    Note("the weight decay is not given, nor what it is of; 5e-4 of the kernels here."),
+    Note(
+        "what the weight decay is of is not given, nor how large it is; 5e-4 of the kernels here.",
+        _decays("kernels"),
+    ),
+    Note(
+        "what the weight decay is of is not given, nor how large it is; 5e-4 of all parameters "
+        "here.",
+        _decays("all"),
+    ),
     Note(
         "the rate of the centers is not given; 0.5 here.",
         lambda config, scale: bool(config.loss.center_weight),

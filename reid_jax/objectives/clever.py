@@ -94,7 +94,9 @@ def clever(
         inter_grad=inter_grad,
         neg_updates_centers=neg_updates_centers,
     )
-    documented: list[Any] = [clever, intra_center_loss, inter_center_loss, update_pair_centers]
+    documented: list[Any] = [intra_center_loss] if intra_weight else []
+    documented += [clever, inter_center_loss] if inter_weight else []
+    documented += [update_pair_centers] if intra_weight or inter_weight else []
     documented += [inter_center_step] if inter_weight and inter_grad == "centers" else []
     return Objective(centers_of_labels, loss, notes=deviations(documented))
 
