@@ -93,12 +93,14 @@ def evaluations_of(
     exp, scale = record["exp"], record["scale"]
     finished = (run_dir / "results.json").exists()
     trained = workdir.read_results(run_dir) if finished else None
+    # Features that were made elsewhere are of no paper's network.
+    has_paper = bool(method_of(exp)) and given is None
     for config, split, path, protocol in chosen:
         found = protocol.evaluate(embedder, opened, allow_overlap=options.allow_overlap)
         again = job.Job(
             exp=exp,
             config=config,
-            paper=paper_row(exp, config, EXPERIMENTS, scale=scale) if method_of(exp) else None,
+            paper=paper_row(exp, config, EXPERIMENTS, scale=scale) if has_paper else None,
             scale=scale,
             seed=record["seed"],
             split=split,

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import os
 import shlex
+from collections.abc import Sequence
 
 __all__ = ["EvaluateOptions", "RunOptions", "add_evaluate_options", "add_run_options"]
 
@@ -52,10 +53,16 @@ class RunOptions:
             overrides.append(f"model.weights_prefix={parsed.weights_prefix}")
         return cls(**found | {"overrides": tuple(overrides)})
 
-    def command(self, scale: str) -> str:
-        """The command that does the same again, with the scale that was taken."""
-        words = ["python", "experiments/run.py"]
-        words.append(f"--config={self.config}" if self.config else f"--exp={self.exp}")
+    def command(self, scale: str, program: str = "run.py", of: Sequence[str] = ()) -> str:
+        """The command that does the same again.
+
+        Args:
+            scale: that was taken.
+            program: of `experiments/`.
+            of: its options for what is made; none: the config or the experiment.
+        """
+        words = ["python", f"experiments/{program}"]
+        words += of or [f"--config={self.config}" if self.config else f"--exp={self.exp}"]
         words += [f"--scale={scale}", f"--seed={self.seed}", f"--repeats={self.repeats}"]
         if self.splits != "0":
             words.append(f"--splits={self.splits}")

@@ -8,13 +8,14 @@ import io
 import math
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
+import PIL.PngImagePlugin
 
-from experiments import complexity, figures, summary, workdir
+from experiments import complexity, figures, provenance, summary, workdir
 from experiments.again import evaluation_of
 from experiments.launch import make_job, planned_runs, run_experiment
 from experiments.options import RunOptions
@@ -59,13 +60,14 @@ def make(options: argparse.Namespace) -> None:
 def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
     """The rows that `--rows` asks for: that of the label, or those whose label holds the text.
 
-    Where no label holds the whole text, its parts between commas are looked for.
+    Where no label holds the whole text, its parts between commas are looked for; a label that has
+    commas itself is one part.
 
     Raises:
         ValueError: if no label has one of them, with the labels.
     """
     labels = [label for label, *_ in table.rows]
-    texts = [text] if any(text in label for label in labels) else text.split(",")
+    texts = [text] if any(text in label for label in labels) else _parts(text, labels)
     for part in texts:
         if not any(part in label for label in labels):
             raise ValueError(
@@ -79,6 +81,18 @@ def chosen_rows(table: PaperTable, text: str, name: str) -> list[tuple]:
         if (label == part if part in labels else part in label)
     }
     return [row for row in table.rows if row[0] in chosen]
+
+
+def _parts(text: str, labels: Sequence[str]) -> list[str]:
+    """The parts between commas, where a whole label is one part."""
+    words = text.split(",")
+    parts = []
+    while words:
+        ends = range(len(words), 1, -1)
+        end = next((end for end in ends if ",".join(words[:end]) in labels), 1)
+        parts.append(",".join(words[:end]))
+        words = words[end:]
+    return parts
 
 
 def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> None:
@@ -123,8 +137,7 @@ def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> Non
         notes=[
             *(f"Measured: {text}" for text in sorted(tested)),
             *paired_differences(measured, columns, table.compared),
-            *(f"Made by: {results.command}" for results in measured.values()),
-            *_made_with(measured.values()),
+            *_made_by(measured.values()),
         ],
         data_source=results.data_source,
     )
@@ -152,20 +165,22 @@ def _file_name(name: str, results: Results, options: argparse.Namespace) -> str:
     return "-".join(filter(None, (slug(part) for part in parts)))
 
 
-def _made_with(measured: Any) -> list[str]:
-    """Commit, versions and machine of all rows, each once."""
-    return list(
-        dict.fromkeys(
-            f"At commit {r.commit}, jax {(r.versions or {}).get('jax')}, "
-            f"on {(r.machine or {}).get('cpu')}"
-            for r in measured
-        )
-    )
+def _made_by(measured: Iterable[Results]) -> list[str]:
+    """The commands of all rows, and their commits, versions and machines, each once."""
+    rows = list(measured)
+    of_rows = (_at(r.commit, r.versions, r.machine) for r in rows)
+    return [*(f"Made by: {r.command}" for r in rows), *dict.fromkeys(of_rows)]
+
+
+def _at(commit: str | None, versions: Any, machine: Any) -> str:
+    return f"At commit {commit}, jax {(versions or {}).get('jax')}, on {(machine or {}).get('cpu')}"
 
 
 def make_complexity(name: str, table: PaperComplexity, results_dir: Path) -> None:
     """Prints what the networks cost and writes it; there is nothing to run."""
     made = complexity.markdown(table)
+    at = _at(provenance.commit(), provenance.versions(), provenance.machine())
+    made += f"\nMade by: python experiments/tables.py --table={name}\n\n{at}\n"
     parallel.say(made)
     if parallel.is_main_process():
         path = results_dir / f"{name.replace('/', '_table_')}.md"
@@ -215,6 +230,10 @@ def paired_differences(
         columns: metrics.
         compared: labels of a row and of the row it is compared with; where it is empty, each row is
             compared with the first.
+
+    Returns:
+        A sentence for each pair of rows that have two runs in common. Runs of another machine
+        differ as those of another seed do, and are not paired.
     """
     first, *others = measured
     notes = []
@@ -225,6 +244,13 @@ def paired_differences(
         ours = measured[label].run_metrics or {}
         names = [name for name in ours if name in theirs]
         if len(names) < 2:
+            continue
+        places = [_place(measured[of]) for of in (label, base)]
+        if places[0] != places[1]:
+            notes.append(
+                f"{label} and {base} are not paired: the one was run on {places[0]}, the other on "
+                f"{places[1]}, and another machine is like another seed"
+            )
             continue
         shown = []
         for metric in columns:
@@ -239,14 +265,21 @@ def paired_differences(
     return notes
 
 
+def _place(results: Results) -> str:
+    """The machine that results are of, in words; how many of its cores were used says little."""
+    machine = results.machine or {}
+    return f"{machine.get('cpu')} ({machine.get('device')})"
+
+
 def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> None:
-    """Draws a figure from the first run of each of its rows."""
+    """Draws a figure from the first run of each of its rows; its text says what made them."""
     if not parallel.is_single_process():
         raise ValueError("a figure is drawn by one process: give the same command on one host")
-    runs = {}
+    runs, measured = {}, []
     for heading, exp in figure.rows.items():
         row = _row_options(exp, options)
         results = run_experiment(row)
+        measured.append(results)
         runs[heading] = next(iter(planned_runs(make_job(row), row).values()))
     drawn = figures.FIGURES[figure.draw](runs, figure.protocol)
     if mark := report.data_mark(results.data_source):
@@ -258,8 +291,12 @@ def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> 
     path.parent.mkdir(parents=True, exist_ok=True)
     image = io.BytesIO()
     drawn.savefig(image, dpi=130, bbox_inches="tight")
+    text = PIL.PngImagePlugin.PngInfo()
+    command = row.command(results.scale, "tables.py", [f"--figure={name}"])
+    text.add_text("Made by", "\n".join([f"Made by: {command}", *_made_by(measured)]))
     # 256 colours take a third of the bytes.
-    PIL.Image.open(image).convert("RGB").quantize(256).save(path, optimize=True)
+    few = PIL.Image.open(image).convert("RGB").quantize(256)
+    few.save(path, optimize=True, pnginfo=text)
     parallel.say(f"figure: {path}")
 
 

@@ -67,6 +67,7 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
                 "scale": made.scale,
                 "dataset": made.config.dataset,
                 "overrides": list(options.overrides),
+                "command": _command(options, made.scale),
                 "commit": provenance.commit(),
                 "versions": provenance.versions(),
                 "machine": provenance.machine(),
@@ -77,3 +78,9 @@ def tune(options: argparse.Namespace) -> dict[str, float]:
         f"best: {options.key}={best}, chosen on validation identities ({len(finals)} run(s))"
     )
     return scores
+
+
+def _command(options: argparse.Namespace, scale: str) -> str:
+    """The command that does the same again, with the scale that was taken."""
+    of = [f"--{name}={getattr(options, name)}" for name in ("exp", "key", "values")]
+    return RunOptions.of(options).command(scale, "tune.py", of)

@@ -27,8 +27,9 @@ that the paper builds on: the mean of the pre-training, no augmentation, and one
 identity and camera.
 `row=frw_ic` is CNN-FRW-IC of Jin et al., with which Table 2 compares. At test batch norm takes the
 statistics of the query images, and those of the gallery, as their code does and as the rows with
-pairs do in training, where each camera is a stream of its own. With `bn_eval=running`, averages over both cameras, an
-image has an embedding by itself, and a row with pairs loses some 20 points of rank-1.
+pairs do in training, where each camera is a stream of its own. With `bn_eval=running`, averages
+over both cameras, an image has an embedding by itself, and a row with pairs loses some 20 points of
+rank-1.
 `row=iv` weighs the verification loss by a half, as that code does, and the rows with a center-level
 loss by 1, as Eq. 8 prints; `row=iv_weight_1` is the baseline with the same weight as those.
 `verification_weight` gives a row with that loss another, and `center_factor` multiplies the weights

@@ -24,7 +24,10 @@ __all__ = [
     "with_keys_of",
 ]
 
-_OF_A_SCORE = ("protocol", "test_mode", "distance_weight", "epsilon", "shortlist")
+_OF_A_SCORE = (
+    *("protocol", "test_mode", "normalise", "expand", "rerank"),
+    *("distance_weight", "epsilon", "shortlist"),
+)
 _OF_NO_ROW = (
     *("width", "dtype", "weights", "stride", "correlation", "test_statistics"),
     *("start_from", "start_exp", "remat"),

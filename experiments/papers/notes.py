@@ -191,8 +191,9 @@ _IDENTIF_VERIF = (
     ),
     Note(
         "half of fc6 is dropped too; the paper does not say so.",
-        lambda config, scale: (config.model.hidden_dropout or 0) > 0
-        and config.model.pooling == "fc",
+        lambda config, scale: (
+            (config.model.hidden_dropout or 0) > 0 and config.model.pooling == "fc"
+        ),
     ),
     Note(
         "before verification as large a share of the squared difference is dropped, and the "

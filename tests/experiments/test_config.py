@@ -116,10 +116,16 @@ def test_paper_rows_are_recognised_whatever_their_schedule():
         "data.joined=cuhk03",
         "model.start_from=x",
         "model.name=vgg16",
+        "data.mean=channel",
+        "evaluation.rerank=true",
+        "evaluation.expand=3",
+        "evaluation.normalise=false",
     ):
         free = ["model.stride=none"] * ("vgg16" in override)
         config = parse_overrides(build(exp), [override, *free])
         assert papers.paper_row(exp, config, papers.EXPERIMENTS, scale="small") is None
+    for exp in ("identif_verif_market:ratio_rule=code", "identif_verif_market:mean=channel"):
+        assert papers.paper_row(exp, build(exp), papers.EXPERIMENTS, scale="small") is None
 
 
 @pytest.mark.parametrize(

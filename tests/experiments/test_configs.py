@@ -209,7 +209,10 @@ def test_batch_norm_is_frozen_where_there_are_averages():
         ("clever_cuhk03:row=intra_iv,inter_grad=none", "inter_grad=none has no meaning"),
         ("inherent_pku:row=set2,scatter_over=batch", "scatter_over=batch has no meaning"),
         ("inherent_pku:row=set2,scatter_cap=3", "scatter_cap=3.0 has no meaning"),
-        ("identif_verif_market:loss=i,verification_dropout=before_square", "_square has no meaning"),
+        (
+            "identif_verif_market:loss=i,verification_dropout=before_square",
+            "_square has no meaning",
+        ),
         ("identif_verif_duke:loss=contrastive,verification_dropout=before_square", "no meaning"),
         ("clever_cuhk03:row=ic,inter_grad=none", "inter_grad=none has no meaning"),
         ("clever_cuhk03:row=ic,verification_weight=1", "verification_weight=1.0 has no meaning"),

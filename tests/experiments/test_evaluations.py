@@ -163,6 +163,9 @@ def test_features_rank_as_the_run_bit_for_bit(run_dir, opened, tmp_path):
     assert found.intervals == own.intervals
     assert found.fingerprint == own.fingerprint
     assert (found.trained_on, found.steps, found.weights) == (None, None, None)
+    # They are of no paper's network.
+    assert own.paper is not None
+    assert found.paper is None
     assert found.features.startswith("given.npz-")
     assert path.name == f"evaluation-market1501-single-query-features-{found.features}.json"
     ((expected, _),) = evaluated(run_dir, "--protocol=multi-query-average")

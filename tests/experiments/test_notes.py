@@ -143,7 +143,11 @@ def test_each_stands_where_it_is_true():
         ":loss=v": ("squared difference is dropped",),
         ":loss=contrastive": ("before identification",),
         ":verification_dropout=before_square": ("before identification", "dropped embeddings"),
-        ":backbone=vgg16": ("before identification", "squared difference is dropped", "half of fc6"),
+        ":backbone=vgg16": (
+            "before identification",
+            "squared difference is dropped",
+            "half of fc6",
+        ),
     }
     for row, parts in dropping.items():
         for part in {part for parts in dropping.values() for part in parts}:

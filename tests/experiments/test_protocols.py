@@ -225,6 +225,12 @@ def test_a_row_is_chosen_by_its_label_whatever_its_commas():
         TABLES["identif_verif/2"], "VGG16 (V),VGG16 (I)", "identif_verif/2"
     )
     assert [row[0] for row in chosen] == ["VGG16 (V)", "VGG16 (I)"]
+    # Two whole labels with commas, and one beside a part of others.
+    both = "VIPeR: Ours-(L2, L3),VIPeR: Ours-(L2, L3, L4)"
+    chosen = printed.chosen_rows(table, both, "csn/2")
+    assert [row[0] for row in chosen] == ["VIPeR: Ours-(L2, L3)", "VIPeR: Ours-(L2, L3, L4)"]
+    chosen = printed.chosen_rows(table, "CUHK01: Ours-(L2, L3),VIPeR", "csn/2")
+    assert [row[0].partition(":")[0] for row in chosen] == ["CUHK01", "VIPeR", "VIPeR", "VIPeR"]
     with pytest.raises(ValueError, match=r"no row of identif_verif/2 has 'VGG19 \(I\)'; the rows"):
         printed.chosen_rows(TABLES["identif_verif/2"], "VGG16 (V),VGG19 (I)", "identif_verif/2")
 

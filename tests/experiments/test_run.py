@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import PIL.Image
 import pytest
 import tiny
 from matplotlib.figure import Figure
@@ -269,6 +270,10 @@ def test_repeats_and_tables(options, tmp_path, monkeypatch, capsys):
     printed.make(table)
     (picture,) = (tmp_path / "results").glob("batch_contrastive_figure_1-*.png")
     assert picture.stat().st_size > 10_000
+    text = PIL.Image.open(picture).text["Made by"]
+    assert "experiments/tables.py --figure=batch_contrastive/1 --scale=small" in text
+    assert "experiments/run.py --exp=softmax_market --scale=small" in text
+    assert "At commit" in text
     # One run where there are repeats is read from where it was put.
     drawn = {}
     monkeypatch.setattr(
@@ -290,6 +295,11 @@ def test_tune_chooses_on_validation_identities(options, tmp_path, monkeypatch, c
     assert f"best: margin={best}" in capsys.readouterr().out
     written = json.loads((tmp_path / "chosen/batch_contrastive_market-margin.json").read_text())
     assert (written["key"], written["validation_map_step"]) == ("margin", scores)
+    assert written["command"].startswith(
+        "python experiments/tune.py --exp=batch_contrastive_market"
+    )
+    assert "--key=margin --values=0.5,1.0" in written["command"]
+    assert "--workdir=chosen" in written["command"]
     assert not list(tmp_path.rglob("results.json")), "the test images were looked at"
     place = tmp_path / "chosen" / "batch_contrastive_market-margin-0.5" / "seed_0"
     assert (place / "checkpoints").is_dir()

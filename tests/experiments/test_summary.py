@@ -6,12 +6,28 @@ import made_up
 import numpy as np
 import pytest
 
+from experiments.printed import paired_differences
 from experiments.summary import summarize, summary_table, summary_text
 from experiments.workdir import Results
 
 
 def make(**changed):
     return Results(**made_up.results(**changed))
+
+
+def test_rows_of_two_machines_are_not_paired():
+    def row(gain, cpu):
+        machine = {"cpu": cpu, "cores": 1, "device": "cpu"}
+        runs = [make(metrics={"rank1": 0.5 + gain * n}, machine=machine) for n in (1, 2)]
+        return summarize({"seed_0": runs[0], "seed_1": runs[1]})
+
+    rows = {"a": row(0.1, "A CPU"), "b": row(0.15, "A CPU"), "c": row(0.2, "another")}
+    paired, not_paired = paired_differences(rows, ["rank1"], [])
+    # 5 and 10 points.
+    assert paired.startswith("b minus a, paired over 2 runs")
+    assert "rank1 +7.50 ± 3.54 (2.50)" in paired
+    assert not_paired.startswith("c and a are not paired: the one was run on another (cpu), the")
+    assert "A CPU (cpu)" in not_paired
 
 
 def repeats(num_runs=3):
