@@ -1,5 +1,6 @@
 """What the experiments hold of the papers, against a second transcription of the papers."""
 
+import dataclasses
 import re
 
 import pytest
@@ -157,17 +158,21 @@ def test_what_figures_print():
     assert figures.NUM_MAPPED_IDENTITIES == printed.IDENTIF_VERIF_FIGURE_4
 
 
-EXPERIMENTS = {
-    name: experiment
-    for name, experiment in papers.EXPERIMENTS.items()
-    if not name.startswith("strong")
-}
+def test_the_strong_baseline_has_its_printed_numbers():
+    for exp, numbers in printed.STRONG.items():
+        assert tuple(papers.EXPERIMENTS[exp].paper[""].values()) == numbers
+        assert list(papers.EXPERIMENTS[exp].paper[""]) == ["rank1", "map_step"]
+
+
+def test_what_a_config_says_where_nothing_is_said():
+    said = {k: v for k, v in defaults().items() if v is not dataclasses.MISSING}
+    assert {k: v for k, v in said.items() if v} == printed.WHERE_NOTHING_IS_SAID
 
 
 def test_every_row_of_the_papers_has_its_constants():
     rows = {
         f"{name}:{row}".removesuffix(":")
-        for name, experiment in EXPERIMENTS.items()
+        for name, experiment in papers.EXPERIMENTS.items()
         for row in ("", *experiment.paper)
     }
     assert rows == printed.CONSTANTS.keys()

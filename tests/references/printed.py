@@ -229,6 +229,34 @@ CSN_5 = {
 
 _STEPS = {"train.log_every": 50, "train.checkpoint_every": 2_500}  # [D]: how often a run writes.
 
+WHERE_NOTHING_IS_SAID = {  # [D], of a key that the constants below do not have.
+    "data.num_shifted": 3,
+    "data.from_scratch_std": 64.0,  # The usual deviation of pixels.
+    "model.verification_dropout": "after_square",
+    "sampler.images_per_identity": 4,
+    "sampler.ratio_rule": "fixed",
+    "sampler.negatives_per_positive": 1.0,
+    "sampler.ratio_growth": 1.01,
+    "sampler.ratio_limit": 4.0,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay_of": "kernels",
+    "optimizer.decay": "steps",
+    "optimizer.warmup_start": 0.1,
+    "optimizer.epoch": "images",
+    "train.accumulate": 1,
+    "train.steps_per_dispatch": 1,
+    "evaluation.test_mode": "single",
+    "evaluation.normalise": True,
+    "evaluation.rerank_k1": 20,  # Zhong et al. 2017
+    "evaluation.rerank_k2": 6,
+    "evaluation.rerank_lambda": 0.3,
+    "evaluation.num_repeats": 1,
+    "evaluation.batch_size": 64,
+    "evaluation.pairs_per_block": 256,
+    "evaluation.epsilon": 0.0001,
+}
+"""Everything that is not 0, empty, False or None where a config says nothing."""
+
 _ZHANG_AND_XU = {
     "data.image_size": [
         256,
@@ -549,6 +577,44 @@ _SETS = {
     "csn_viper": {"dataset": "viper", "data.partition": "316-316", **_OTHERS},
 }
 
+# Not one of the five: comments are in short what the paper says, and no quotations.
+_LUO_ET_AL = {
+    "data.image_size": [256, 128],  # We resize each image into 256x128 pixels
+    "data.shift": 10,  # pad the resized image 10 pixels ... randomly crop it
+    "data.flip": True,  # flipped horizontally with 0.5 probability
+    "data.erase": 0.5,  # we set p = 0.5
+    "data.mean": "imagenet",
+    "model.name": "resnet50",
+    "model.width": 64,
+    "model.stride": "torchvision",  # Of PyTorch's weights.
+    "model.last_stride": 1,  # change the last spatial down-sampling ... from 2 to 1
+    "model.neck": True,  # BNNeck
+    "model.identification": True,
+    "sampler.name": "identity",
+    "sampler.batch_size": 64,  # P identities and K images ... P = 16 and K = 4
+    "sampler.images_per_identity": 4,
+    "optimizer.name": "adam",  # Adam method is adopted
+    "optimizer.learning_rate": 0.00035,  # The initial learning rate is set to be 0.00035
+    "optimizer.boundary_epochs": [40, 70],  # decreased by 0.1 at the 40th epoch and 70th epoch
+    "optimizer.num_epochs": 120,  # Totally there are 120 training epochs
+    "optimizer.warmup_epochs": 10,  # we spend 10 epochs linearly increasing
+    "optimizer.warmup_start": 0.1,  # from 3.5x10^-5 to 3.5x10^-4
+    "optimizer.weight_decay": 0.0005,  # [D]
+    "evaluation.protocol": "single-query",
+    "evaluation.normalise": True,  # cosine distance metric
+    "objective": "strong",
+    "loss.margin": 0.3,  # alpha is the margin of triplet loss ... set to 0.3
+    "loss.triplet_weight": 1.0,
+    "loss.label_smoothing": 0.1,  # epsilon is set to be 0.1
+    "loss.center_weight": 0.0005,  # beta is the balanced weight ... 0.0005
+    "loss.center_rate": 0.5,  # [D]
+    "train.log_every": 50,
+    "train.checkpoint_every": 2_000,
+    "train.validate_every": 2_000,  # [D]
+}
+STRONG = {"strong_market": (0.945, 0.859), "strong_duke": (0.864, 0.764)}
+"""rank-1 and mAP without re-ranking (Luo et al., Table 5)."""
+
 
 def _rows(name, base, rows):
     return {f"{name}:{row}".removesuffix(":"): {**base, **own} for row, own in rows.items()}
@@ -664,5 +730,6 @@ CONSTANTS = {
         for name, own in _SETS.items()
         for row in ("", "row=l2l3l4", "row=l2l3l4_table5")
     },
+    **_rows("strong_market", _LUO_ET_AL, {"": {"dataset": "market1501"}}),
+    **_rows("strong_duke", _LUO_ET_AL, {"": {"dataset": "dukemtmc"}}),
 }
-"""By experiment and row, at the paper's scale; what is not here has a section's default."""
