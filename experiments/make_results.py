@@ -88,6 +88,7 @@ ITEMS = tuple(
     tables.py --table=csn/2 {_SMALL}
     tables.py --table=csn/3 {_SMALL} --splits=0,1,2
     tables.py --table=csn/4 {_SMALL} --splits=0,1,2
+    tables.py --table=csn/cross_camera {_SMALL}
     tables.py --table=csn/5
     tables.py --figure=csn/4 {_SMALL}
     tables.py --table=strong/1 {_SMALL} --repeats=3

@@ -217,7 +217,9 @@ class Sampler(_Section):
         Annotated[float, Meta(gt=0)], _is("factor of an epoch in ratio_rule=paper and code")
     ] = 1.01
     ratio_limit: Annotated[Real, _is("largest ratio in ratio_rule=paper and code")] = 4.0
-    cross_camera: Annotated[bool, _is("a positive pair is of two cameras (sampler pair)")] = False
+    cross_camera: Annotated[
+        bool, _is("a pair is of two cameras, the lower number first (sampler pair)")
+    ] = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ from experiments.papers.experiment import (
     PaperComplexity,
     PaperFigure,
     PaperTable,
+    table_of_no_paper,
     with_keys_of,
 )
 
@@ -347,6 +348,16 @@ TABLES = {
         "Table 4: configurations, CUHK03 (detected), single-shot",
         _LABELS_4,
         (("l2l3l4", "c1"), ("l2l3l4", "c2"), ("l2l3l4", "l4"), ("c2", "c1")),
+    ),
+    "csn/cross_camera": table_of_no_paper(
+        "Positive pairs of two cameras, or of any two images of an identity",
+        {
+            f"{where}: {pairs}": exp + key
+            for where, exp in (("CUHK03 detected", "csn_cuhk03"), ("VIPeR", "csn_viper"))
+            for pairs, key in (("two cameras", ""), ("any two", ":cross_camera=false"))
+        },
+        ("CUHK03 detected: any two", "CUHK03 detected: two cameras"),
+        ("VIPeR: any two", "VIPeR: two cameras"),
     ),
     "csn/5": PaperComplexity(
         title="Table 5: model size and complexity",

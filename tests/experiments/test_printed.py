@@ -51,7 +51,10 @@ TABLES = {
 # Rows that the papers do not print as their own: another network with the same printed numbers, or
 # nothing printed at all.
 MORE_ROWS = re.compile(r", trunk of Table 5$|\(not in the paper\)$")
-MORE_TABLES = ("clever/inter_grad", "inherent/reduction", "inherent/scatter_weight", "csn/5")
+MORE_TABLES = (
+    *("clever/inter_grad", "inherent/reduction", "inherent/scatter_weight"),
+    *("csn/cross_camera", "csn/5"),
+)
 
 
 def plain(label):

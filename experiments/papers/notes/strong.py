@@ -1,0 +1,39 @@
+"""Notes on runs of `strong`: Luo et al.."""
+
+from __future__ import annotations
+
+from experiments.papers.notes.note import SCRATCH, Note, at_small_scale, decays
+
+__all__ = ["NOTES"]
+
+
+NOTES = (
+    SCRATCH,
+    Note(
+        "the formula of the warm-up begins at 0 and ends at a tenth of the rate; the text is "
+        "taken, from a tenth to the whole.",
+        lambda config, scale: bool(config.optimizer.warmup_steps or config.optimizer.warmup_epochs),
+    ),
+    Note(
+        "an image is padded by its border and cropped, where the paper pads with black.",
+        lambda config, scale: config.data.shift > 0,
+    ),
+    Note(
+        "what the weight decay is of is not given, nor how large it is; 5e-4 of the kernels here.",
+        decays("kernels"),
+    ),
+    Note(
+        "what the weight decay is of is not given, nor how large it is; 5e-4 of all parameters "
+        "here.",
+        decays("all"),
+    ),
+    Note(
+        "the rate of the centers is not given; 0.5 here.",
+        lambda config, scale: bool(config.loss.center_weight),
+    ),
+    Note(
+        "small scale: half of ResNet-18's channels on half the image, 8 identities with 4 images "
+        "each in a batch, a higher learning rate, and the cosine.",
+        at_small_scale,
+    ),
+)
