@@ -3,13 +3,13 @@
     python experiments/make_results.py --list
     python experiments/make_results.py
     python experiments/make_results.py --only clever,csn/2
-    python experiments/make_results.py --only pretrained --data_dir data
+    python experiments/make_results.py --only market_photos --data_dir data
 
 Stopped or killed, the same command goes on where it stood: what is made is kept in `--workdir`, and
 a run that was begun resumes from its last checkpoint. To measure what a change of the code does,
 give another `--workdir` and another `--results_dir`, and compare the two.
 
-The stand-ins are rendered; the tables `pretrained` need photographs of people, prepared in
+The stand-ins are rendered; what has `market_photos` in it needs photographs of people, prepared in
 `--data_dir` as the data set `market_photos` (docs/results.md says from what).
 """
 
@@ -51,6 +51,11 @@ RENDER_LARGER = tuple(
 _SMALL = "--scale=small"
 _SMALL_LARGER = f"{_SMALL} --data_dir={LARGER}"
 _PRETRAINED = f"--scale=pretrained --dataset={PHOTOS}"
+# csn's trunk is its own, so that it sees the photographs from scratch.
+_SMALL_PHOTOS = (
+    f"{_SMALL} --dataset={PHOTOS} --set=data.partition= --set=evaluation.protocol=single-query "
+    "--set=evaluation.num_repeats=1 --set=evaluation.shortlist=100 --set=optimizer.num_steps=1400"
+)
 
 # What each item needs: rows of another table are taken as they are where its command is the same.
 ITEMS = tuple(
@@ -62,6 +67,7 @@ ITEMS = tuple(
     tables.py --table=inherent/pretrained {_PRETRAINED} --repeats=3
     tables.py --table=clever/pretrained {_PRETRAINED} --repeats=3
     tables.py --table=strong/pretrained {_PRETRAINED} --repeats=3
+    tables.py --table=csn/3 --rows="Ours-(L2, L3)" {_SMALL_PHOTOS} --repeats=3
     tables.py --table=batch_contrastive/1 {_SMALL} --repeats=5
     tables.py --figure=batch_contrastive/1 {_SMALL}
     tables.py --table=batch_contrastive/2 {_SMALL}
