@@ -51,10 +51,9 @@ RENDER_LARGER = tuple(
 _SMALL = "--scale=small"
 _SMALL_LARGER = f"{_SMALL} --data_dir={LARGER}"
 _PRETRAINED = f"--scale=pretrained --dataset={PHOTOS}"
-# csn's trunk is its own, so that it sees the photographs from scratch.
+# csn's trunk is its own, so it sees the photographs from scratch.
 _SMALL_PHOTOS = (
-    f"{_SMALL} --dataset={PHOTOS} --set=data.partition= --set=evaluation.protocol=single-query "
-    "--set=evaluation.num_repeats=1 --set=evaluation.shortlist=100 --set=optimizer.num_steps=1400"
+    f"{_SMALL} --dataset={PHOTOS} --set=evaluation.shortlist=100 --set=optimizer.num_steps=1400"
 )
 
 # What each item needs: rows of another table are taken as they are where its command is the same.

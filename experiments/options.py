@@ -59,7 +59,7 @@ class RunOptions:
         Args:
             scale: that was taken.
             program: of `experiments/`.
-            of: its options for what is made; none: the config or the experiment.
+            of: the options that say what is made; by default --config or --exp.
         """
         words = ["python", f"experiments/{program}"]
         words += of or [f"--config={self.config}" if self.config else f"--exp={self.exp}"]

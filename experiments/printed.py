@@ -119,7 +119,9 @@ def make_table(name: str, table: PaperTable, options: argparse.Namespace) -> Non
             else results.metrics[column]
             for column in columns
         }
-        paper = dict(zip(table.columns, printed, strict=True))
+        # A run on other data, or scored in another way, is beside no printed numbers.
+        beside = printed if results.paper is not None else [None] * len(printed)
+        paper = dict(zip(table.columns, beside, strict=True))
         rows.append({"label": f"{label} ({exp}{ran(row)})", "paper": paper, "ours": ours})
         measured[label] = results
         if parallel.is_main_process():
@@ -232,8 +234,8 @@ def paired_differences(
             compared with the first.
 
     Returns:
-        A sentence for each pair of rows that have two runs in common. Runs of another machine
-        differ as those of another seed do, and are not paired.
+        A sentence for each pair of rows that have two runs in common. Runs of another kind of
+        processor or device differ as those of another seed do, and are not paired.
     """
     first, *others = measured
     notes = []
@@ -266,7 +268,7 @@ def paired_differences(
 
 
 def _place(results: Results) -> str:
-    """The machine that results are of, in words; how many of its cores were used says little."""
+    """The kind of processor and of device that results are of, in words."""
     machine = results.machine or {}
     return f"{machine.get('cpu')} ({machine.get('device')})"
 

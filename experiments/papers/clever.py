@@ -110,6 +110,7 @@ def clever(
         _refuse(row, margin=margin, verification_weight=verification_weight)
         return _on_single_images(config, row, center_rate, center_factor)
     verification, intra, inter = _WEIGHTS[row]
+    intra, inter = center_factor * intra, center_factor * inter
     # What a loss of weight 0 would take stays at its default, so that a row that gives it is that
     # without it, which `build_config` refuses.
     if not inter:
@@ -127,8 +128,8 @@ def clever(
         loss=Loss(
             identification_weight=1.0,
             verification_weight=verification,
-            intra_weight=center_factor * intra,
-            inter_weight=center_factor * inter,
+            intra_weight=intra,
+            inter_weight=inter,
             margin=250.0 * _share(config) if margin is None else margin,
             center_rate=center_rate,
             inter_grad=inter_grad,

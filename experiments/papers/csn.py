@@ -350,7 +350,7 @@ TABLES = {
         (("l2l3l4", "c1"), ("l2l3l4", "c2"), ("l2l3l4", "l4"), ("c2", "c1")),
     ),
     "csn/cross_camera": table_of_no_paper(
-        "Positive pairs of two cameras, or of any two images of an identity",
+        "Pairs of two cameras, or of any two images",
         {
             f"{where}: {pairs}": exp + key
             for where, exp in (("CUHK03 detected", "csn_cuhk03"), ("VIPeR", "csn_viper"))

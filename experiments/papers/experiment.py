@@ -197,13 +197,22 @@ def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str)
         row[key] = parsed(f"{name}:{key}", text, keys[key].annotation)
     config = _at_scale(experiments[name], scale, row)
     for key, value in row.items():
-        # Of a default of none the value depends on the scale, and may be the one that is given.
-        if keys[key].default in (None, "", value):
+        if keys[key].default == value:
+            continue
+        # Of a default of none the value depends on the scale, and may be the one that is given;
+        # the scale pretrained leaves some values out.
+        if keys[key].default in (None, "") and (scale != "pretrained" or _has(config, key, value)):
             continue
         others = {other: given for other, given in row.items() if other != key}
         if _at_scale(experiments[name], scale, others) == config:
             raise ValueError(f"{key}={value} has no meaning in --exp={exp}: leave it out")
     return config
+
+
+def _has(config: Config, key: str, value: object) -> bool:
+    """Whether a section of a config has the value under the key."""
+    sections = (getattr(config, field.name) for field in dataclasses.fields(config))
+    return any(getattr(section, key, not value) == value for section in sections)
 
 
 def _at_scale(experiment: Experiment, scale: str, row: Mapping[str, object]) -> Config:

@@ -89,18 +89,20 @@ def inherent(
         )
     if row == "set1":
         return config
+    if row == "set2":
+        scatter_weight = 0.0
     return changed(
         config,
         objective="inherent",
         loss={
             "compact_weight": 5e-5,
-            "scatter_weight": scatter_weight if row == "set3" else 0.0,
+            "scatter_weight": scatter_weight,
             "means": means or ("bank" if small else "exact"),
             "mean_rate": 0.5,
             "reduction": reduction,
             # A row that gives a key of the scatter loss without having it is refused.
-            "scatter_cap": scatter_cap if row == "set3" else 0.0,
-            "scatter_over": scatter_over if row == "set3" else "all",
+            "scatter_cap": scatter_cap if scatter_weight else 0.0,
+            "scatter_over": scatter_over if scatter_weight else "all",
         },
     )
 

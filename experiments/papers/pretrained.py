@@ -3,8 +3,9 @@
 Three of the papers fine-tune networks of ImageNet, whose weights nobody can install as a package.
 This scale keeps an experiment's objective, constants and sampling as at the paper's scale, and
 trains them all on efficientnet_lite0, whose weights the extra `pretrained` brings, with one
-schedule and equally many images for every objective, so that two rows differ in their losses and in
-what makes a batch alone: single images, pairs, or P identities with K images each.
+schedule and equally many images for every objective, so that two rows differ in their losses and
+in what makes a batch: single images, pairs, or P identities with K images each. The strong baseline
+has its tricks besides.
 """
 
 from __future__ import annotations

@@ -150,10 +150,16 @@ def test_at_the_scale_pretrained_the_losses_are_the_papers(exp):
     [
         ("csn_cuhk03", "csn is a network of its own, .* --scale=small"),
         ("clever_cuhk03:row=frw_ic", "CNN-FRW-IC is a network of its own"),
+        ("inherent_pku:means=exact", "means=exact has no meaning"),
+        ("softmax_market:dropout=0.9", "dropout=0.9 has no meaning"),
+        ("strong_market:decay=steps", "decay=steps has no meaning"),
+        ("clever_viper:mean=image", "mean=image has no meaning"),
+        ("clever_cuhk01:augmentation=true", "augmentation=True has no meaning"),
+        ("clever_cuhk01:images_per_camera=2", "images_per_camera=2 has no meaning"),
         ("identif_verif_market:backbone=vgg16", "backbone=vgg16 has no meaning"),
     ],
 )
-def test_networks_of_their_own_have_no_scale_pretrained(exp, message):
+def test_what_has_no_meaning_at_the_scale_pretrained(exp, message):
     with pytest.raises(ValueError, match=message):
         _pretrained(exp)
 
@@ -207,6 +213,8 @@ def test_batch_norm_is_frozen_where_there_are_averages():
         ("clever_cuhk03:row=iv,margin=3", "margin=3.0 has no meaning in row=iv"),
         ("clever_cuhk03:row=intra_iv,margin=3", "margin=3.0 has no meaning in row=intra_iv"),
         ("clever_cuhk03:row=intra_iv,inter_grad=none", "inter_grad=none has no meaning"),
+        ("clever_cuhk03:center_factor=0,inter_grad=none", "inter_grad=none has no meaning"),
+        ("inherent_pku:scatter_weight=0,scatter_cap=3", "scatter_cap=3.0 has no meaning"),
         ("inherent_pku:row=set2,scatter_over=batch", "scatter_over=batch has no meaning"),
         ("inherent_pku:row=set2,scatter_cap=3", "scatter_cap=3.0 has no meaning"),
         (

@@ -13,7 +13,7 @@ from etils import epath
 
 from data_prep import stand_in
 from data_prep.prepare import prepare
-from experiments import again, build, figures, launch, printed, sources, workdir
+from experiments import again, build, figures, launch, printed, provenance, sources, workdir
 from experiments.config import changed
 from experiments.papers import EXPERIMENTS, build_config, slug
 from reid_jax import data, evaluation, ops
@@ -279,4 +279,7 @@ def test_table_of_complexity_needs_no_run(tmp_path, monkeypatch):
     asked = argparse.Namespace(table="csn/5", figure=None, results_dir="results")
     monkeypatch.setattr("experiments.complexity.markdown", lambda table: table.title)
     printed.make(asked)
-    assert Path("results/csn_table_5.md").read_text() == "Table 5: model size and complexity"
+    text = Path("results/csn_table_5.md").read_text()
+    assert text.startswith("Table 5: model size and complexity\n")
+    assert "Made by: python experiments/tables.py --table=csn/5" in text
+    assert f"At commit {provenance.commit()}, jax {jax.__version__}" in text

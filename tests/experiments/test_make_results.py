@@ -11,6 +11,7 @@ import pytest
 
 from data_prep.stand_in.__main__ import main as render
 from experiments import make_results, papers
+from experiments.config import parse_overrides
 from experiments.options import add_run_options
 from experiments.papers import FIGURES, TABLES
 from experiments.printed import chosen_rows
@@ -60,7 +61,8 @@ def test_an_item_names_what_there_is(item):
     table = TABLES[asked.table]
     rows = chosen_rows(table, asked.rows, asked.table) if asked.table != "csn/5" else []
     for _, exp, *_ in rows:
-        papers.build_config(exp, papers.EXPERIMENTS, scale=asked.scale)
+        config = papers.build_config(exp, papers.EXPERIMENTS, scale=asked.scale)
+        parse_overrides(config, asked.overrides)
 
 
 def test_every_table_and_figure_is_made():

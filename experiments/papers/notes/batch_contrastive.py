@@ -50,14 +50,21 @@ NOTES = (
         "have a rate of their own.",
         lambda config, scale: _joint(config, scale) and config.loss.center_rate != "learning_rate",
     ),
+    Note(
+        "the paper has a lambda of 1; here it is another (loss_weight).",
+        lambda config, scale: (
+            _joint(config, scale) and scale != "small" and config.loss.loss_weight != 1.0
+        ),
+    ),
     Note("the first centers are not given; zero here, as in Wen et al.", _joint),
     Note(
         "the paper does not say what the distances of Fig. 1 are taken on; here on the "
         "L2-normalised pool5 of the training pass, before dropout."
     ),
     Note(
-        "small scale: half of ResNet-18's channels, 128x64, batches of 32, no dropout, 700 steps "
-        "at a learning rate of 0.05, and lambda 0.3 unless loss_weight says otherwise.",
+        "small scale: half of ResNet-18's channels, 128x64, batches of 32, no dropout unless the "
+        "key says otherwise, 700 steps at a learning rate of 0.05, and lambda 0.3 unless "
+        "loss_weight says otherwise.",
         at_small_scale,
     ),
 )

@@ -12,17 +12,21 @@ def _with_level_4(config: Config, scale: str) -> bool:
     return "4" in (config.model.levels or "")
 
 
+def _with_levels(config: Config) -> int:
+    return (config.model.levels or "").count("l")
+
+
 NOTES = (
     Note(
         "the text pools the similarity maps of level 2 once and those of level 3 not at all, and "
-        "prints 10x4 for both; here level 2 is pooled twice and level 3 once, which gives 10x4.",
-        lambda config, scale: config.model.sim_grid == "10x4",
+        "prints 10x4 for both, of images of 160x60; here level 2 is pooled twice and level 3 once, "
+        "which gives that.",
+        lambda config, scale: config.model.sim_grid == "10x4" and config.model.levels != "l4",
     ),
     Note(
         "the ranking net averages the maps of each level before it joins the levels, whose maps "
-        "are of different sizes, and its convolutions are shared by the levels, with which Table "
-        "5's parameters are met.",
-        lambda config, scale: bool(config.model.ranking),
+        "are of different sizes, and its convolutions are shared by the levels.",
+        lambda config, scale: bool(config.model.ranking) and _with_levels(config) > 1,
     ),
     Note(
         '"another convolutional layer after conv3" is the network of the text; Table 5\'s '
@@ -35,7 +39,10 @@ NOTES = (
         "met; the text describes one.",
         lambda config, scale: config.model.trunk == "table5",
     ),
-    Note("the size of the parts of level 4 is not given; 3 here.", _with_level_4),
+    Note(
+        "the size of the parts of level 4 is not given; 3 here unless model.f4 says otherwise.",
+        _with_level_4,
+    ),
     Note(
         "the paper does not say how the transformers start; at scale 0.9 without translation and "
         "rotation here.",
@@ -46,15 +53,16 @@ NOTES = (
         lambda config, scale: bool(config.loss.prior_weight),
     ),
     Note(
-        "the paper does not say which images make positive pairs; here those of two cameras, as in "
-        "the test, and the first camera's image comes first. Its reference [31], whose two "
-        "negatives and augmentation it takes over, pairs all images of an identity "
-        "(cross_camera=false).",
+        "the paper does not say which images make pairs; here those of two cameras, positive and "
+        "negative, as in the test, and the first camera's image comes first. Its reference [31], "
+        "whose two negatives and augmentation it takes over, pairs all images of an identity, and "
+        "any two identities' (cross_camera=false).",
         lambda config, scale: config.sampler.cross_camera,
     ),
     Note(
-        "the paper does not say which images make positive pairs; here any two of an identity, as "
-        "in its reference [31], but no image with a shifted or mirrored form of itself.",
+        "the paper does not say which images make pairs; here any two of an identity, and any of "
+        "two identities, as in its reference [31], but no image with a shifted or mirrored form of "
+        "itself.",
         lambda config, scale: not config.sampler.cross_camera,
     ),
     Note(
@@ -65,7 +73,7 @@ NOTES = (
     ),
     Note(
         "how pixels are scaled, and what a shift leaves empty, is not given; the mean colour of "
-        "the training images is subtracted and the rest divided by 64, and it is black."
+        "the training images is subtracted and the rest divided by 64, and what is empty is black."
     ),
     Note(
         "the first weights are not given; He's for convolutions and LeCun's for the last layers of "

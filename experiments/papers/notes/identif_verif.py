@@ -24,6 +24,11 @@ def _drops_in_verification(config: Config, scale: str) -> bool:
     return _drops(config, scale) and config.model.verification == "square"
 
 
+def _drops_the_difference(config: Config, scale: str) -> bool:
+    dropped = config.model.verification_dropout
+    return _drops_in_verification(config, scale) and dropped == "after_square"
+
+
 def _of_landmarks(config: Config, scale: str) -> bool:
     return config.evaluation.protocol == "oxford5k"
 
@@ -68,12 +73,14 @@ NOTES = (
         ),
     ),
     Note(
-        "before verification as large a share of the squared difference is dropped, and the "
-        "embeddings that it is of are whole, as in its code.",
-        lambda config, scale: (
-            _drops_in_verification(config, scale)
-            and config.model.verification_dropout == "after_square"
-        ),
+        "before verification 0.9 of the squared difference is dropped, and the embeddings that it "
+        "is of are whole, as in its code.",
+        lambda config, scale: _drops_the_difference(config, scale) and _resnet(config, scale),
+    ),
+    Note(
+        "before verification half of the squared difference is dropped, and the embeddings that it "
+        "is of are whole.",
+        lambda config, scale: _drops_the_difference(config, scale) and not _resnet(config, scale),
     ),
     Note(
         "the squared difference is that of the dropped embeddings, and nothing more is dropped "
@@ -89,9 +96,13 @@ NOTES = (
         lambda config, scale: scale != "pretrained",
     ),
     Note(
-        "the first weights of the heads are not given; of deviation 0.001 for identification, and "
-        "uniform within 0.1 sqrt(3 / D) for verification, the latter as in its code.",
-        lambda config, scale: scale == "pretrained",
+        "the first weights of the identification head are not given; of deviation 0.001 here.",
+        lambda config, scale: scale == "pretrained" and config.model.identification,
+    ),
+    Note(
+        "the first weights of the verification head are not given; uniform within 0.1 sqrt(3 / D), "
+        "as in its code.",
+        lambda config, scale: scale == "pretrained" and config.model.verification == "square",
     ),
     Note(
         "the pixels are divided by 64, which the paper, with weights of ImageNet, does not need.",
@@ -139,7 +150,9 @@ NOTES = (
     Note(
         "CaffeNet's and VGG16's fc6 and fc7 do not fit behind the maximum of a whole map: the "
         "embedding is that of conv5.",
-        lambda config, scale: _of_landmarks(config, scale) and not _resnet(config, scale),
+        lambda config, scale: (
+            _of_landmarks(config, scale) and config.model.name in ("caffenet", "vgg16")
+        ),
     ),
     Note(
         "Fig. 4 shows 354 identities and does not say which; here they are random.",
@@ -149,8 +162,8 @@ NOTES = (
         "small scale: ResNet-18 of half width in the place of ResNet-50, and a quarter of the "
         "others' channels, 108x54 cropped to 96x48 (VGG16 72x36 to 64x32, landmarks 108x108 to "
         "96x96), no dropout, a learning rate of 0.05 (CaffeNet and VGG16 0.003) and a tenth of it "
-        "for the last tenth; every row is trained on equally many first images of pairs, 700 steps "
-        "of 48 images or 1,400 of 24 pairs.",
+        "for the last tenth; every row sees 33,600 images, or pairs: 700 steps of 48 images or "
+        "1,400 of 24 pairs.",
         at_small_scale,
     ),
 )

@@ -1,9 +1,9 @@
-"""Notes on runs of `inherent`: Wei et al.."""
+"""Notes on runs of `inherent`: Wei et al."""
 
 from __future__ import annotations
 
 from experiments.config import Config
-from experiments.papers.notes.note import SCRATCH, Note, at_small_scale
+from experiments.papers.notes.note import SCRATCH, Note, at_small_scale, decays
 
 __all__ = ["NOTES"]
 
@@ -14,6 +14,10 @@ def _of_triplets(config: Config, scale: str) -> bool:
 
 def _of_means(config: Config, scale: str) -> bool:
     return config.objective == "inherent"
+
+
+def _scatters(config: Config, scale: str) -> bool:
+    return bool(config.loss.scatter_weight)
 
 
 NOTES = (
@@ -31,11 +35,11 @@ NOTES = (
     Note(
         "the weight decay is not given, nor what it is of; 5e-4 of the kernels here, which batch "
         "norm's scale does not feel (optimizer.weight_decay_of=all).",
-        lambda config, scale: config.optimizer.weight_decay_of == "kernels",
+        decays("kernels"),
     ),
     Note(
         "the weight decay is not given, nor what it is of; 5e-4 of all parameters here.",
-        lambda config, scale: config.optimizer.weight_decay_of == "all",
+        decays("all"),
     ),
     Note("the number of random splits is not given; one, unless --splits says otherwise."),
     Note("P and K are not given; 8 identities with 4 images each here.", _of_triplets),
@@ -56,11 +60,15 @@ NOTES = (
     ),
     Note(
         "Eq. 3 sums over all other identities; here over those of the batch.",
-        lambda config, scale: _of_means(config, scale) and config.loss.scatter_over == "batch",
+        lambda config, scale: _scatters(config, scale) and config.loss.scatter_over == "batch",
     ),
     Note(
         "a code is pushed no further once its scatter loss is above a cap; the paper has none.",
-        lambda config, scale: bool(config.loss.scatter_cap),
+        lambda config, scale: _scatters(config, scale) and bool(config.loss.scatter_cap),
+    ),
+    Note(
+        "the paper has a gamma of 1e-6; here it is another (scatter_weight).",
+        lambda config, scale: _scatters(config, scale) and config.loss.scatter_weight != 1e-6,
     ),
     Note(
         "the paper prints one learning rate; here it falls from the middle of the training on.",

@@ -1,4 +1,4 @@
-"""Notes on runs of `strong`: Luo et al.."""
+"""Notes on runs of `strong`: Luo et al."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ NOTES = (
         lambda config, scale: config.data.shift > 0,
     ),
     Note(
-        "what the weight decay is of is not given, nor how large it is; 5e-4 of the kernels here.",
+        "the weight decay is not given, nor what it is of; 5e-4 of the kernels here.",
         decays("kernels"),
     ),
     Note(
-        "what the weight decay is of is not given, nor how large it is; 5e-4 of all parameters "
-        "here.",
+        "the weight decay is not given, nor what it is of; 5e-4 of all parameters here.",
         decays("all"),
+    ),
+    Note(
+        "the learning rate falls in steps in the paper; here with the cosine.",
+        lambda config, scale: scale == "paper" and config.optimizer.decay == "cosine",
     ),
     Note(
         "the rate of the centers is not given; 0.5 here.",
@@ -33,7 +36,7 @@ NOTES = (
     ),
     Note(
         "small scale: half of ResNet-18's channels on half the image, 8 identities with 4 images "
-        "each in a batch, a higher learning rate, and the cosine.",
+        "each in a batch, a higher learning rate, and the cosine unless decay says otherwise.",
         at_small_scale,
     ),
 )
