@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -33,6 +33,7 @@ __all__ = [
     "planned_runs",
     "prepare_jax",
     "run_experiment",
+    "short_name",
 ]
 
 LONGEST_NAME = 120
@@ -179,10 +180,15 @@ def default_workdir(exp: str, dataset: str, options: RunOptions) -> str:
     if options.dataset and options.dataset != dataset:
         parts.append(options.dataset)
     parts += sorted(options.overrides)
+    return f"runs/{short_name(parts)}"
+
+
+def short_name(parts: Iterable[str]) -> str:
+    """Parts of a name in a form that every shell takes, with a digest for what is too long."""
     name = "-".join(filter(None, (slug(part) for part in parts)))
     if len(name) > LONGEST_NAME:
         name = f"{name[:LONGEST_NAME]}-{zlib.crc32(name.encode()):08x}"
-    return f"runs/{name}"
+    return name
 
 
 def _absolute(path: str) -> epath.Path:

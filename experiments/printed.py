@@ -17,7 +17,7 @@ import PIL.PngImagePlugin
 
 from experiments import complexity, figures, provenance, summary, workdir
 from experiments.again import evaluation_of
-from experiments.launch import make_job, planned_runs, run_experiment
+from experiments.launch import make_job, planned_runs, run_experiment, short_name
 from experiments.options import RunOptions
 from experiments.papers import (
     EXPERIMENTS,
@@ -161,10 +161,10 @@ def ran(row: RunOptions) -> str:
 
 
 def _file_name(name: str, results: Results, options: argparse.Namespace) -> str:
-    parts = [name, options.dataset or "", *sorted(options.overrides)]
+    parts = [short_name([name, options.dataset or "", *sorted(options.overrides)])]
     parts += [f"{results.num_runs}_runs"] if results.num_runs else []
     parts += [results.scale, results.data_source]
-    return "-".join(filter(None, (slug(part) for part in parts)))
+    return "-".join(slug(part) for part in parts)
 
 
 def _made_by(measured: Iterable[Results]) -> list[str]:
