@@ -94,9 +94,10 @@ def clever(
         inter_grad=inter_grad,
         neg_updates_centers=neg_updates_centers,
     )
-    documented: list[Any] = [intra_center_loss] if intra_weight else []
-    documented += [clever, inter_center_loss] if inter_weight else []
-    documented += [update_pair_centers] if intra_weight or inter_weight else []
+    # The notes of the losses that are there; an intra weight may be traced, and then counts.
+    documented: list[Any] = [clever, inter_center_loss] if inter_weight else []
+    if isinstance(intra_weight, jax.Array) or intra_weight or inter_weight:
+        documented += [intra_center_loss, update_pair_centers]
     documented += [inter_center_step] if inter_weight and inter_grad == "centers" else []
     return Objective(centers_of_labels, loss, notes=deviations(documented))
 
