@@ -9,9 +9,8 @@ How it is counted:
   too), products with matrices and the correlation; interpolation, pooling, batch norm and
   activations are not counted. "an image" is what belongs to one image and is computed once for many
   comparisons, "a comparison" what sees two; a pair is two images and a comparison.
-* "compiled" is the same pair as XLA counts the program that it made for this machine: everything
-  but the zeros of the padding, with the correlation by its definition and, on a CPU, the fewer
-  products of Winograd's convolutions.
+* "by XLA" is the same pair as XLA counts the program for a GPU, before it is compiled: everything
+  but the zeros of the padding, with convolutions and the correlation by their definitions.
 * "layers" are those with weights on the longest path from an image to the outputs; "convolutions"
   are all with weights of their own but the ranking net's, which gives the depths of Table 5. The
   fc6 of CaffeNet and VGG16 is a convolution here. Identification heads are left out.
@@ -84,7 +83,7 @@ class Cost:
         num_parameters: all of them.
         image_flops: of what belongs to one image.
         comparison_flops: of what sees two images.
-        compiled_flops: of a pair, as XLA counts them; None where it does not.
+        xla_flops: of a pair, as XLA counts them; None where it does not.
         num_layers: layers with weights on the longest path.
         num_convolutions: convolutions with weights of their own, without the ranking net's.
     """
@@ -92,7 +91,7 @@ class Cost:
     num_parameters: int
     image_flops: int
     comparison_flops: int
-    compiled_flops: float | None
+    xla_flops: float | None
     num_layers: int
     num_convolutions: int
 
@@ -102,14 +101,14 @@ class Cost:
         return 2 * self.image_flops + self.comparison_flops
 
 
-def cost(options: dict[str, Any], image_size: tuple[int, int], *, compiled: bool = True) -> Cost:
-    """Cost of a network at an image size; nothing is computed but `compiled` compiles.
+def cost(options: dict[str, Any], image_size: tuple[int, int], *, by_xla: bool = True) -> Cost:
+    """Cost of a network at an image size; nothing is computed or compiled.
 
     Args:
         options: of `reid_jax.models.build`, its `name` too; with `verification` it is a
             `reid_jax.models.Siamese` of that network.
         image_size: (height, width).
-        compiled: asks XLA too, which takes seconds.
+        by_xla: asks XLA too, which lowers the network once more.
     """
     image = jax.ShapeDtypeStruct((1, *image_size, 3), jnp.float32)
     fields = {name: value for name, value in options.items() if name != "verification"}
@@ -143,15 +142,16 @@ def cost(options: dict[str, Any], image_size: tuple[int, int], *, compiled: bool
         num_parameters=sum(math.prod(leaf.shape) for leaf in kernels.values()),
         image_flops=image_flops,
         comparison_flops=0 if network is single else flops - 2 * image_flops,
-        compiled_flops=_compiled(whole, variables, images) if compiled else None,
+        xla_flops=_by_xla(whole, variables, images) if by_xla else None,
         num_layers=weight_layers(whole, variables, *images),
         num_convolutions=len(convolutions),
     )
 
 
-def _compiled(apply: Callable[..., Any], variables: Any, images: Sequence[Any]) -> float | None:
-    analysis = jax.jit(apply).lower(variables, *images).compile().cost_analysis() or {}
-    flops = analysis.get("flops")
+def _by_xla(apply: Callable[..., Any], variables: Any, images: Sequence[Any]) -> float | None:
+    # Not for a CPU, whose convolutions have loops, and XLA counts what is inside once.
+    traced = jax.jit(apply).trace(variables, *images)
+    flops = (traced.lower(lowering_platforms=("cuda",)).cost_analysis() or {}).get("flops")
     return None if flops is None else flops * (2 // len(images))
 
 
@@ -254,7 +254,7 @@ def _depths(jaxpr: core.Jaxpr, depths: Sequence[int | None]) -> list[int | None]
 
 _HEADINGS = (
     *("network", "parameters (M)", "GFLOPs: an image", "a comparison", "a pair"),
-    *("a pair, compiled", "layers", "convolutions", "paper: parameters (M)", "GFLOPs", "depth"),
+    *("a pair, by XLA", "layers", "convolutions", "paper: parameters (M)", "GFLOPs", "depth"),
 )
 
 
@@ -265,7 +265,7 @@ def markdown(table: PaperComplexity) -> str:
     for name, (options, size) in networks:
         networks.set_description(name)
         found = cost(options, size)
-        flops = [found.image_flops, found.comparison_flops, found.pair_flops, found.compiled_flops]
+        flops = [found.image_flops, found.comparison_flops, found.pair_flops, found.xla_flops]
         rows.append(
             (
                 f"{name}, {size[0]}x{size[1]}",
