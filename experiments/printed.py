@@ -294,7 +294,7 @@ def make_figure(name: str, figure: PaperFigure, options: argparse.Namespace) -> 
     image = io.BytesIO()
     drawn.savefig(image, dpi=130, bbox_inches="tight")
     text = PIL.PngImagePlugin.PngInfo()
-    command = row.command(results.scale, "tables.py", [f"--figure={name}"])
+    command = RunOptions.of(options).command(results.scale, "tables.py", [f"--figure={name}"])
     text.add_text("Made by", "\n".join([f"Made by: {command}", *_made_by(measured)]))
     # 256 colours take a third of the bytes.
     few = PIL.Image.open(image).convert("RGB").quantize(256)

@@ -211,8 +211,8 @@ def build_config(exp: str, experiments: Mapping[str, Experiment], *, scale: str)
 
 def _has(config: Config, key: str, value: object) -> bool:
     """Whether a section of a config has the value under the key."""
-    sections = (getattr(config, field.name) for field in dataclasses.fields(config))
-    return any(getattr(section, key, not value) == value for section in sections)
+    sections = [part for part in dataclasses.asdict(config).values() if isinstance(part, dict)]
+    return any(key in section and section[key] == value for section in sections)
 
 
 def _at_scale(experiment: Experiment, scale: str, row: Mapping[str, object]) -> Config:

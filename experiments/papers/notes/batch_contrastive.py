@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from experiments.config import Config
-from experiments.papers.notes.note import SCRATCH, Note, at_small_scale, decays
+from experiments.papers.notes.note import (
+    DECAY_OF_ALL,
+    DECAY_OF_KERNELS,
+    SCRATCH,
+    Note,
+    at_small_scale,
+)
 
 __all__ = ["NOTES"]
 
@@ -20,15 +26,8 @@ NOTES = (
         lambda config, scale: config.model.stride == "torchvision",
     ),
     Note("momentum and mirroring are not given; 0.9 and a half here."),
-    Note(
-        "the weight decay is not given, nor what it is of; 5e-4 of all parameters, batch norm and "
-        "biases too, here.",
-        decays("all"),
-    ),
-    Note(
-        "the weight decay is not given, nor what it is of; 5e-4 of the kernels here.",
-        decays("kernels"),
-    ),
+    DECAY_OF_ALL,
+    DECAY_OF_KERNELS,
     Note(
         "the paper does not say whether batch norm was frozen in the fine-tuning; here it takes "
         "the statistics of the batch.",

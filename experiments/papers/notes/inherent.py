@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from experiments.config import Config
-from experiments.papers.notes.note import SCRATCH, Note, at_small_scale, decays
+from experiments.papers.notes.note import (
+    DECAY_OF_ALL,
+    SCRATCH,
+    Note,
+    at_small_scale,
+    decays,
+)
 
 __all__ = ["NOTES"]
 
@@ -37,10 +43,7 @@ NOTES = (
         "norm's scale does not feel (optimizer.weight_decay_of=all).",
         decays("kernels"),
     ),
-    Note(
-        "the weight decay is not given, nor what it is of; 5e-4 of all parameters here.",
-        decays("all"),
-    ),
+    DECAY_OF_ALL,
     Note("the number of random splits is not given; one, unless --splits says otherwise."),
     Note("P and K are not given; 8 identities with 4 images each here.", _of_triplets),
     Note(

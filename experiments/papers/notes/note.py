@@ -7,7 +7,15 @@ from collections.abc import Callable
 
 from experiments.config import Config
 
-__all__ = ["SCRATCH", "Note", "at_small_scale", "decays", "from_scratch"]
+__all__ = [
+    "DECAY_OF_ALL",
+    "DECAY_OF_KERNELS",
+    "SCRATCH",
+    "Note",
+    "at_small_scale",
+    "decays",
+    "from_scratch",
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,3 +49,12 @@ def decays(parameters: str) -> Callable[[Config, str], bool]:
 
 
 SCRATCH = Note("the paper fine-tunes a network of ImageNet, this run does not.", from_scratch)
+DECAY_OF_ALL = Note(
+    "the weight decay is not given, nor what it is of; 5e-4 of all parameters, batch norm and "
+    "biases too, here.",
+    decays("all"),
+)
+DECAY_OF_KERNELS = Note(
+    "the weight decay is not given, nor what it is of; 5e-4 of the kernels here.",
+    decays("kernels"),
+)

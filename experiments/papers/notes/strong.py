@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from experiments.papers.notes.note import SCRATCH, Note, at_small_scale, decays
+from experiments.papers.notes.note import (
+    DECAY_OF_ALL,
+    DECAY_OF_KERNELS,
+    SCRATCH,
+    Note,
+    at_small_scale,
+)
 
 __all__ = ["NOTES"]
 
@@ -18,14 +24,8 @@ NOTES = (
         "an image is padded by its border and cropped, where the paper pads with black.",
         lambda config, scale: config.data.shift > 0,
     ),
-    Note(
-        "the weight decay is not given, nor what it is of; 5e-4 of the kernels here.",
-        decays("kernels"),
-    ),
-    Note(
-        "the weight decay is not given, nor what it is of; 5e-4 of all parameters here.",
-        decays("all"),
-    ),
+    DECAY_OF_ALL,
+    DECAY_OF_KERNELS,
     Note(
         "the learning rate falls in steps in the paper; here with the cosine.",
         lambda config, scale: scale == "paper" and config.optimizer.decay == "cosine",
